@@ -1,0 +1,1 @@
+"""What happened: the immutable events, their rules and their storage. Imports nothing of ours."""

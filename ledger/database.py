@@ -1,0 +1,113 @@
+"""The PostgreSQL database: how to connect in a role, and how its schema comes to be.
+
+Migrations are the numbered SQL files of a folder, run in order under an advisory lock, each in a
+transaction of its own with its digest recorded; a changed file that was already run is refused.
+`:schema` and `:app` stand for the schema and the application's name (several applications may
+share one schema and do not mix). This module knows no table but its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+SERVICE_ROLE = "chengxin_service"
+READER_ROLE = "chengxin_reader"
+NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
+
+
+class MigrationError(RuntimeError):
+    """A migration cannot be run: what, where and why are in the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One application's place in one PostgreSQL database."""
+
+    conninfo: str
+    schema: str = "ledger"
+    application: str = "chengxin"
+
+    def __post_init__(self) -> None:
+        for name in (self.schema, self.application):
+            if NAME.fullmatch(name) is None:
+                raise ValueError(f"{name!r} is no name of a schema or application: {NAME.pattern}")
+
+    @property
+    def channel(self) -> str:
+        """The NOTIFY channel: named by schema and application, so that nobody wakes in vain."""
+        return f"{self.schema}.{self.application}"
+
+    def service_conninfo(self, role: str = SERVICE_ROLE) -> str:
+        """Connection parameters that take on `role` at once, with patient but finite waits."""
+        given = conninfo_to_dict(self.conninfo)
+        options = f"{given.get('options') or ''} -c role={role} -c lock_timeout=10s".strip()
+        return make_conninfo(
+            self.conninfo, options=options, connect_timeout=given.get("connect_timeout") or 5
+        )
+
+    def connect(self, *, role: str | None = SERVICE_ROLE) -> psycopg.Connection:
+        """A connection in autocommit, in the given role (None: as whoever logs in)."""
+        info = self.conninfo if role is None else self.service_conninfo(role)
+        return psycopg.connect(info, autocommit=True)
+
+    def fill(self, text: str) -> str:
+        """SQL text with `:schema` and `:app` replaced (both are checked names)."""
+        return text.replace(":schema", self.schema).replace(":app", self.application)
+
+
+def migrate(database: Database, folder: Traversable) -> Sequence[str]:
+    """Run the migrations of `folder` that have not run yet; their file names.
+
+    Safe from any number of processes at once: an advisory lock lets one at a time through, and
+    a crash leaves either the whole file done and recorded or nothing of it.
+    """
+    done: list[str] = []
+    with database.connect(role=None) as connection:
+        lock = f"chengxin migrate {database.schema}"
+        connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock])
+        connection.execute(
+            sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(database.schema))
+        )
+        table = sql.Identifier(database.schema, "migrations")
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE IF NOT EXISTS {} (application text, name text, sha256 text NOT NULL,"
+                " run_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (application, name))"
+            ).format(table)
+        )
+        known = dict(
+            connection.execute(
+                sql.SQL("SELECT name, sha256 FROM {} WHERE application = %s").format(table),
+                [database.application],
+            ).fetchall()
+        )
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
+            if not file.name.endswith(".sql"):
+                continue
+            text = file.read_text(encoding="utf-8")
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            if file.name in known:
+                if known[file.name] != digest:
+                    raise MigrationError(
+                        f"{file.name} has changed since it was run in schema {database.schema}: "
+                        f"recorded sha256 {known[file.name]}, file {digest}"
+                    )
+                continue
+            with connection.transaction():
+                connection.execute(database.fill(text).encode())
+                connection.execute(
+                    sql.SQL(
+                        "INSERT INTO {} (application, name, sha256) VALUES (%s, %s, %s)"
+                    ).format(table),
+                    [database.application, file.name, digest],
+                )
+            done.append(file.name)
+    return done

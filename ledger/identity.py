@@ -1,0 +1,136 @@
+"""Who an event is about and who recorded it: identifiers, actors, evidence, random references.
+
+A provider's identifier is a unified social credit code (USCC, 统一社会信用代码, GB 32100-2015:
+18 characters, check digit MOD 31-3) or, for organisations without one, `<country>-<register>-
+<number>` with the country of ISO 3166-1. Nothing here names a natural person: people are random
+references. This module imports nothing of ours but the errors.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from stdnum.cn import uscc
+from stdnum.exceptions import InvalidChecksum, ValidationError
+
+from ledger.errors import InvalidIdentifier, Words
+
+FOREIGN = re.compile(r"([A-Z]{2})-[A-Z0-9]+-[A-Z0-9]+")
+MAX_IDENTIFIER_CHARACTERS = 60
+NO_USCC = Words(
+    "a USCC has 18 characters of 0-9 and A-Z without I, O, S, V, Z and no separators; "
+    "other registers are written COUNTRY-REGISTER-NUMBER",
+    "统一社会信用代码为 18 位,由 0-9 与 A-Z(不含 I、O、S、V、Z)组成,不含分隔符;"
+    "其他登记号写作 国家-登记机关-号码",
+)
+NO_FOREIGN = Words(
+    "an organisation without a USCC is written COUNTRY-REGISTER-NUMBER in A-Z and 0-9, "
+    f"at most {MAX_IDENTIFIER_CHARACTERS} characters",
+    "无统一社会信用代码的组织写作 国家-登记机关-号码,只用 A-Z 与 0-9,"
+    f"全长不超过 {MAX_IDENTIFIER_CHARACTERS} 个字符",
+)
+TOO_LONG = Words("it is far too long", "过长")
+FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+COUNTRIES = frozenset(
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR "
+    "BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ "
+    "EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW "
+    "GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY "
+    "KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV "
+    "MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY "
+    "QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG "
+    "TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM "
+    "ZW".split()
+)
+"""ISO 3166-1 alpha-2, the 249 officially assigned codes."""
+
+
+@lru_cache(maxsize=65536)
+def parse_identifier(text: str) -> str:
+    """The canonical form of a provider's identifier; full width and lower case are mended.
+
+    Raises InvalidIdentifier, naming the check character a USCC should have had.
+    """
+    value = text.translate(FULL_WIDTH).strip().upper()
+    if len(text) > 4 * MAX_IDENTIFIER_CHARACTERS:
+        raise InvalidIdentifier(value=text[:40] + "…", why=TOO_LONG)
+    if "-" in value:
+        return _parse_foreign(value)
+    try:
+        uscc.validate(value)
+    except InvalidChecksum as error:
+        wanted = uscc.calc_check_digit(value[:-1])
+        why = Words(
+            f"the check character should be {wanted}, not {value[-1]} (GB 32100-2015)",
+            f"校验码应为 {wanted},而不是 {value[-1]}(GB 32100-2015)",
+        )
+        raise InvalidIdentifier(value=value, why=why) from error
+    except ValidationError as error:
+        raise InvalidIdentifier(value=value, why=NO_USCC) from error
+    if value != uscc.compact(value):
+        raise InvalidIdentifier(value=value, why=NO_USCC)
+    return value
+
+
+def _parse_foreign(value: str) -> str:
+    match = FOREIGN.fullmatch(value)
+    if match is None or len(value) > MAX_IDENTIFIER_CHARACTERS:
+        raise InvalidIdentifier(value=value, why=NO_FOREIGN)
+    if match[1] not in COUNTRIES:
+        why = Words(
+            f"{match[1]} is no country code of ISO 3166-1", f"{match[1]} 不是 ISO 3166-1 国家代码"
+        )
+        raise InvalidIdentifier(value=value, why=why)
+    return value
+
+
+def group_identifier(identifier: str) -> str:
+    """A USCC in the groups a person reads (1-1-6-9-1 characters); others as they are."""
+    if len(identifier) != 18 or "-" in identifier:
+        return identifier
+    return " ".join(
+        (identifier[:2], identifier[2:8], identifier[8:12], identifier[12:17], identifier[17:])
+    )
+
+
+def _normalised(text: str) -> str:
+    try:
+        return parse_identifier(text)
+    except InvalidIdentifier as error:
+        raise ValueError(str(error)) from error
+
+
+Identifier = Annotated[str, Field(max_length=240), AfterValidator(_normalised)]
+"""A provider's identifier in a model; validation normalises it."""
+
+Ref = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"),
+]
+"""A random reference (UUID, lower case) that stands for a person or a counterparty."""
+
+
+class EvidenceDigest(BaseModel):
+    """What proves a fact, by digest; the custodian keeps the file itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    media_type: Annotated[
+        str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]*$", max_length=80)
+    ]
+    size_bytes: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    custodian: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,59}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who records: the organisation, the role it acts in, and a random reference to the person."""
+
+    organisation: str
+    role: str
+    ref: str

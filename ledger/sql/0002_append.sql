@@ -1,0 +1,121 @@
+-- The only way into the log. Takes a batch of requests; each keeps its own atomicity, version
+-- check, idempotency and answer, and a refused one leaves no trace and disturbs no other.
+--
+-- Per event: its request's number (1..n, ascending), stream, version, id, topic, bytes, and where
+-- in the bytes the 27 characters of `time` stand (0-based; -1: nowhere).
+-- Per request: idempotency issuer, subject, key and digest, or nulls.
+-- Per request the answer: 'appended', 'repeated' (with the first answer's positions),
+-- 'key-reused', 'wrong-version' (with the stream and its version), or 'id-taken'.
+--
+-- `time` never falls along positions, whatever the callers' clocks show: it is stamped here, under
+-- the head row's lock, as the later of the caller's clock and the last event's time.
+CREATE FUNCTION :schema.:app_append(
+    p_now timestamptz,
+    p_request int[], p_stream text[], p_version bigint[], p_id uuid[], p_topic text[],
+    p_state bytea[], p_time_at int[],
+    p_key_issuer text[], p_key_subject text[], p_key text[], p_key_digest bytea[],
+    OUT recorded_at timestamptz, OUT status text[], OUT first_position bigint[],
+    OUT stream text[], OUT stream_version bigint[]
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = :schema, pg_temp
+-- A plan made while the table was young would scan it for ever; every lookup here has its index.
+SET enable_seqscan = off AS $$
+DECLARE
+    v_start    bigint;
+    v_position bigint;
+    v_stamp    bytea;
+    v_events   int := coalesce(array_length(p_request, 1), 0);
+    v_low      int := 1;
+    v_high     int;
+    v_current  bigint;
+    v_key      record;
+    v_status   text;
+    r          int;
+    i          int;
+BEGIN
+    IF p_now > clock_timestamp() + interval '5 minutes' THEN
+        RAISE EXCEPTION 'clock-ahead' USING ERRCODE = 'CX001';
+    END IF;
+    SELECT h.position, greatest(h.recorded_at, p_now) INTO v_start, recorded_at
+        FROM :app_head h FOR UPDATE;
+    v_position := v_start;
+    v_stamp := convert_to(
+        to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'UTF8');
+
+    FOR r IN 1 .. coalesce(array_length(p_key, 1), 0) LOOP
+        v_high := v_low;
+        WHILE v_high < v_events AND p_request[v_high + 1] = r LOOP
+            v_high := v_high + 1;
+        END LOOP;
+        v_status := 'appended';
+        first_position[r] := v_position + 1;
+
+        IF p_key[r] IS NOT NULL THEN
+            SELECT k.digest, k.first_position INTO v_key FROM :app_keys k
+                WHERE k.issuer = p_key_issuer[r] AND k.subject = p_key_subject[r]
+                  AND k.key = p_key[r];
+            IF FOUND THEN
+                v_status := CASE WHEN v_key.digest = p_key_digest[r]
+                                 THEN 'repeated' ELSE 'key-reused' END;
+                first_position[r] := v_key.first_position;
+            END IF;
+        END IF;
+
+        IF v_status = 'appended' THEN
+            FOR i IN v_low .. v_high LOOP
+                IF i > v_low AND p_stream[i] = p_stream[i - 1] THEN
+                    v_current := p_version[i - 1];
+                ELSE
+                    SELECT max(e.originator_version) INTO v_current FROM :app_events e
+                        WHERE e.originator_id = p_stream[i];
+                END IF;
+                -- A new stream starts at 1; the library's own test cases also start at 0.
+                IF p_version[i] <> coalesce(v_current + 1, least(p_version[i], 1)) THEN
+                    v_status := 'wrong-version';
+                    stream[r] := p_stream[i];
+                    stream_version[r] := coalesce(v_current, 0);
+                    EXIT;
+                END IF;
+            END LOOP;
+        END IF;
+
+        IF v_status = 'appended' AND EXISTS (
+            SELECT FROM :app_events e WHERE e.event_id = ANY (p_id[v_low:v_high])
+        ) THEN
+            v_status := 'id-taken';
+        END IF;
+
+        IF v_status = 'appended' THEN
+            FOR i IN v_low .. v_high LOOP
+                v_position := v_position + 1;
+                INSERT INTO :app_events VALUES (
+                    v_position, p_stream[i], p_version[i], p_id[i], p_topic[i], recorded_at,
+                    CASE WHEN p_time_at[i] < 0 THEN p_state[i]
+                         ELSE overlay(p_state[i] PLACING v_stamp FROM p_time_at[i] + 1) END);
+            END LOOP;
+            IF p_key[r] IS NOT NULL THEN
+                INSERT INTO :app_keys VALUES (
+                    p_key_issuer[r], p_key_subject[r], p_key[r], p_key_digest[r],
+                    first_position[r], v_high - v_low + 1);
+            END IF;
+        END IF;
+        status[r] := v_status;
+        v_low := v_high + 1;
+    END LOOP;
+
+    IF v_position > v_start THEN
+        UPDATE :app_head SET position = v_position, recorded_at = :app_append.recorded_at;
+        PERFORM pg_notify(':schema.:app', v_position::text);
+    END IF;
+END $$;
+
+-- What became of events whose commit was interrupted. Taking the head row's lock waits for any
+-- transaction of the lost connection that is still ending, so the answer is final.
+CREATE FUNCTION :schema.:app_outcome(p_id uuid[])
+RETURNS TABLE (event_id uuid, "position" bigint, recorded_at timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :schema, pg_temp
+SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM FROM :app_head h FOR UPDATE;
+    RETURN QUERY SELECT e.event_id, e.notification_id, e.recorded_at
+        FROM :app_events e WHERE e.event_id = ANY (p_id);
+END $$;

@@ -1,0 +1,1 @@
+"""What it means: scores, explanations and disclosure, all derived from the ledger."""
