@@ -83,7 +83,7 @@ def migrate(database: Database, folder: Traversable) -> Sequence[str]:
                 " run_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (application, name))"
             ).format(table)
         )
-        known = dict(
+        known: dict[str, str] = dict(
             connection.execute(
                 sql.SQL("SELECT name, sha256 FROM {} WHERE application = %s").format(table),
                 [database.application],

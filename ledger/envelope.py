@@ -145,5 +145,3 @@ def new_id(time: datetime, random: bytes) -> str:
 def new_nonce(random: bytes) -> str:
     """16 random bytes as unpadded base64url."""
     return base64.urlsafe_b64encode(random[:16]).rstrip(b"=").decode()
-
-

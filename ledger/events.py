@@ -7,6 +7,7 @@ field whose value depends on the rulebook is a code. Meaning of each type: `docs
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,8 +37,11 @@ def _parse_day(value: object) -> object:
     return value
 
 
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def _clean(text: str) -> str:
-    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text):
+    if UNPRINTABLE.search(text):
         raise ValueError("control characters and lone surrogates are not allowed")
     if text != text.strip():
         raise ValueError("no space at either end")

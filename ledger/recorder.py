@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
@@ -150,7 +150,7 @@ class Appender:
         """Queue a request; `request.deliver` is called when its outcome is set."""
         with self._wake:
             if self._closing:
-                raise errors.Unavailable()
+                raise errors.Unavailable
             self._queue.append(request)
             self._wake.notify()
 
@@ -260,18 +260,13 @@ class Appender:
         """Answer what was committed; returns what certainly was not."""
         lost, self._connection = self._session, None
         ids = [entry.id for request in batch for entry in request.entries]
-        while True:
-            try:
-                self._end_session(lost)
-                connection = self._connect()
-                rows = connection.execute(self._outcome, [ids]).fetchall()
-                break
-            except psycopg.Error:
-                self._connection = None
-                if monotonic.monotonic() > deadline or self._closing:
-                    _settle(batch, errors.OutcomeUnknown())
-                    return []
-                monotonic.sleep(BACK_OFF_SECONDS)
+        rows = self._ask(ids, lost)
+        while rows is None:
+            if monotonic.monotonic() > deadline or self._closing:
+                _settle(batch, errors.OutcomeUnknown())
+                return []
+            monotonic.sleep(BACK_OFF_SECONDS)
+            rows = self._ask(ids, lost)
         found = {str(event_id): (position, at) for event_id, position, at in rows}
         missing: list[Request] = []
         for request in batch:
@@ -280,6 +275,16 @@ class Appender:
             else:
                 missing.append(request)
         return missing
+
+    def _ask(
+        self, ids: Sequence[str], lost: tuple[int, datetime] | None
+    ) -> list[tuple[UUID, int, datetime]] | None:
+        try:
+            self._end_session(lost)
+            return self._connect().execute(self._outcome, [ids]).fetchall()
+        except psycopg.Error:
+            self._connection = None
+            return None
 
     def _end_session(self, session: tuple[int, datetime] | None) -> None:
         """End the lost connection's backend, lest it still run a call it has only buffered."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_UP, Context, Decimal
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -40,9 +41,10 @@ def add_months(day: date, months: int) -> date:
         return date.min
     if year > date.max.year:
         return date.max
-    if day.day <= 28:
-        return date(year, month + 1, day.day)
-    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+    try:
+        return day.replace(year, month + 1)
+    except ValueError:
+        return date(year, month + 1, monthrange(year, month + 1)[1])
 
 
 def whole_months(a: date, b: date) -> int:
@@ -55,12 +57,11 @@ def whole_months(a: date, b: date) -> int:
     return months
 
 
-def window_opens(day: date, months: int) -> date | None:
-    """The first day of the window `(day - months, day]`; None if no day at all lies in it."""
+def before_window(day: date, months: int) -> date | None:
+    """The last day before the window `(day - months, day]`; None if the calendar has none."""
     if day.year * 12 + day.month - 1 - months < date.min.year * 12:
-        return date.min
-    before = add_months(day, -months)
-    return before + timedelta(days=1) if before < day else None
+        return None
+    return add_months(day, -months)
 
 
 def window_leaves(day: date, months: int) -> date | None:
@@ -271,7 +272,7 @@ class _Reading:
             Step(self.count(f"{what} upto", upto), self.factor(f"{what} weight", weight))
             for upto, weight in self.rows(what, value, size=2)
         )
-        if any(b.upto_months <= a.upto_months for a, b in zip(steps, steps[1:], strict=False)):
+        if any(b.upto_months <= a.upto_months for a, b in pairwise(steps)):
             self.refuse(what, "its steps do not rise")
         return steps
 

@@ -1,0 +1,255 @@
+"""Load → decide → append → retry on conflict: how a command becomes events.
+
+One `Desk` a process. Commands on one stream queue here, so that in one process they never
+conflict; the state after the last committed event is kept, so that a write to a provider with ten
+thousand events costs about what one with ten does. Another process may have written meanwhile:
+then the append says so, the state catches up and the command is decided anew. A refusal is only
+given on a state that has just been read. An idempotency key is looked at before any refusal and,
+by the database function, before any append; whoever repeats a request gets the first answer.
+
+Failure: if the appender's answer is not a plain yes, the kept state is dropped and read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from ledger import errors, provider, rulebook
+from ledger.envelope import Event, decode, new_id, new_nonce
+from ledger.events import RULEBOOK_STREAM, Data, LedgerOpened, provider_stream
+from ledger.identity import Actor
+from ledger.recorder import Answer, Entry, Key
+from ledger.store import Ledger, Stored
+
+MAX_ATTEMPTS = 30
+MAX_STREAMS = 20_000
+RULEBOOKS_FRESH_SECONDS = 60
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+
+S = TypeVar("S", provider.Provider, rulebook.Rulebooks)
+T = TypeVar("T")
+
+
+class Receipt(NamedTuple):
+    """The answer to a write: where its first event stands. `repeated`: it stood there before."""
+
+    position: int
+    id: str
+    stream: str
+    version: int
+    repeated: bool
+
+
+@dataclass(slots=True)
+class Kept(Generic[S]):
+    """A stream's state as last committed, and the queue before it."""
+
+    stream: str
+    new: Callable[[], S]
+    evolve: Callable[[S, Event], S]
+    state: S | None = None
+    queue: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent(Generic[S]):
+    """What is to be written: by whom, about whom, under which key."""
+
+    decide: Callable[[S], Sequence[Data]]
+    actor: Actor
+    subject: str | None = None
+    key: Key | None = None
+    causation: str | None = None
+
+
+class Desk:
+    """Where commands are handled. Belongs to one event loop."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._kept: OrderedDict[str, Kept[Any]] = OrderedDict()
+        self._rules = Kept(RULEBOOK_STREAM, rulebook.Rulebooks, rulebook.evolve)
+        self._rules_read_at = float("-inf")
+
+    async def record(
+        self,
+        identifier: str,
+        command: Data,
+        actor: Actor,
+        *,
+        key: Key | None = None,
+        causation: str | None = None,
+    ) -> Receipt:
+        """Handle a command on a provider's stream. Raises LedgerError."""
+        rules = await self.rulebooks()
+
+        def decide(state: provider.Provider) -> Sequence[Data]:
+            bench = provider.Bench(local_day(self.ledger.clock()), rules)
+            return provider.decide(state, command, bench)
+
+        kept = self._keep(identifier)
+        return await self._write(kept, Intent(decide, actor, identifier, key, causation))
+
+    async def publish_rulebook(
+        self, command: rulebook.PublishRulebook, actor: Actor, *, key: Key | None = None
+    ) -> Receipt:
+        """Handle a command on the rulebook stream. Raises LedgerError."""
+
+        def decide(state: rulebook.Rulebooks) -> Sequence[Data]:
+            if state.opening is None:
+                raise errors.LedgerNotOpened
+            return rulebook.decide(state, command, today=local_day(self.ledger.clock()))
+
+        return await self._write(self._rules, Intent(decide, actor, key=key))
+
+    async def open_ledger(self, command: LedgerOpened, actor: Actor) -> Receipt:
+        """Open the ledger: its first event. Raises LedgerAlreadyOpened or InvalidRulebook."""
+
+        def decide(state: rulebook.Rulebooks) -> Sequence[Data]:
+            return rulebook.decide_opening(state, command)
+
+        return await self._write(self._rules, Intent(decide, actor))
+
+    async def rulebooks(self) -> rulebook.Rulebooks:
+        """The rulebooks, read anew each minute. Raises LedgerNotOpened.
+
+        A minute is soon enough: notice of a rulebook is given days before it is in force.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._rules_read_at > RULEBOOKS_FRESH_SECONDS or self._rules.state is None:
+            async with self._rules.queue:
+                await self._catch_up(self._rules)
+                self._rules_read_at = now
+        state = self._rules.state
+        if state is None or state.opening is None:
+            self._rules_read_at = float("-inf")
+            raise errors.LedgerNotOpened
+        return state
+
+    def _keep(self, identifier: str) -> Kept[provider.Provider]:
+        stream = provider_stream(identifier)
+        kept = self._kept.get(stream)
+        if kept is None:
+            kept = Kept(stream, lambda: provider.Provider(identifier), provider.evolve)
+            self._kept[stream] = kept
+            while len(self._kept) > MAX_STREAMS:
+                name, oldest = next(iter(self._kept.items()))
+                if oldest.queue.locked():
+                    break
+                del self._kept[name]
+        else:
+            self._kept.move_to_end(stream)
+        return kept
+
+    async def _write(self, kept: Kept[S], intent: Intent[S]) -> Receipt:
+        async with kept.queue:
+            fresh = kept.state is None
+            conflict: errors.WrongVersion | None = None
+            for _ in range(MAX_ATTEMPTS):
+                state = kept.state if kept.state is not None else await self._catch_up(kept)
+                try:
+                    data = intent.decide(state)
+                except errors.LedgerError:
+                    repeated = await self._repeated(intent.key)
+                    if repeated is not None:
+                        return repeated
+                    if fresh:
+                        raise
+                    # Perhaps the kept state is behind another process's writes.
+                    await self._catch_up(kept)
+                    fresh = True
+                    continue
+                events = self._events(kept, data, state.version, intent)
+                entries = [_entry(event) for event in events]
+                try:
+                    answer = await self.ledger.appender.append_async(entries, intent.key)
+                except errors.WrongVersion as error:
+                    conflict = error
+                    await self._catch_up(kept)
+                    fresh = True
+                    continue
+                except BaseException:
+                    kept.state = None
+                    raise
+                if answer.repeated:
+                    return await self._first_answer(answer.first_position)
+                for event in events:
+                    kept.state = kept.evolve(state, event)
+                return _receipt(answer, events[0])
+            assert conflict is not None
+            raise conflict
+
+    def _events(
+        self, kept: Kept[S], data: Sequence[Data], version: int, intent: Intent[S]
+    ) -> list[Event]:
+        now, random = self.ledger.clock(), self.ledger.random
+        return [
+            Event(
+                id=new_id(now, random(10)),
+                stream=kept.stream,
+                version=version + offset,
+                data=one,
+                actor=intent.actor,
+                nonce=new_nonce(random(16)),
+                subject=intent.subject,
+                causation=intent.causation,
+            )
+            for offset, one in enumerate(data, 1)
+        ]
+
+    async def _catch_up(self, kept: Kept[S]) -> S:
+        """Read what was committed after the kept state. On failure the kept state is dropped."""
+        state = kept.state if kept.state is not None else kept.new()
+        kept.state = None
+        rows = await self._read(
+            lambda: self.ledger.read_stream(kept.stream, after_version=state.version)
+        )
+        for row in rows:
+            state = kept.evolve(state, decode(row.state))
+        kept.state = state
+        return state
+
+    async def _repeated(self, key: Key | None) -> Receipt | None:
+        if key is None:
+            return None
+        found = await self._read(lambda: self.ledger.find_key(key.issuer, key.subject, key.key))
+        if found is None:
+            return None
+        digest, first_position = found
+        if digest != key.digest:
+            raise errors.KeyReused(key=key.key)
+        return await self._first_answer(first_position)
+
+    async def _first_answer(self, position: int) -> Receipt:
+        rows: list[Stored] = await self._read(lambda: self.ledger.read(position - 1, 1))
+        event = decode(rows[0].state)
+        return Receipt(position, event.id, event.stream, event.version, repeated=True)
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(read)
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+            raise errors.Unavailable from error
+
+
+def local_day(time: datetime) -> date:
+    """The calendar day in Asia/Shanghai, where the ledger's days are counted."""
+    return time.astimezone(SHANGHAI).date()
+
+
+def _entry(event: Event) -> Entry:
+    state, time_at = event.encode()
+    return Entry(event.stream, event.version, event.id, event.type, state, time_at)
+
+
+def _receipt(answer: Answer, event: Event) -> Receipt:
+    return Receipt(answer.first_position, event.id, event.stream, event.version, repeated=False)

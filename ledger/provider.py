@@ -1,0 +1,421 @@
+"""The provider's stream: its credit record. Commands, state, evolve, decide.
+
+`decide` refuses when it is recorded everything that `scoring/scoring.md` calls no valid case, so
+that no provider ever becomes unscorable, and everything that the rulebook forbids. In this
+version the ledger records decisions that were made elsewhere; the procedures that lead to them
+are streams of their own. Nothing here reads a clock or a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ledger import errors, events
+from ledger.acts import ACT_OF_EVENT, ACTS, Fact, decide_act, decide_end_of_publicity
+from ledger.envelope import Event
+from ledger.events import Data, Day, FindingFields, InspectionFields, Reference, TargetFields
+from ledger.identity import EvidenceDigest
+from ledger.rulebook import Rulebook, Rulebooks
+
+CLEAN_INSPECTION = "INSPECTION_CLEAN"
+COMPLETED_CONTRACT = "CONTRACT_COMPLETED"
+
+
+class Display(Data):
+    """Until when a finding is shown, where its issuer set a shorter period than the longest."""
+
+    public_until: Day | None = None
+
+
+class ImposePenalty(FindingFields, Display):
+    """Record a penalty that was imposed elsewhere."""
+
+
+class ComplaintFinding(FindingFields, Display):
+    """The finding of a substantiated complaint."""
+
+
+class RecordComplaintOutcome(Data):
+    """Record what became of a complaint; a finding where it was (partly) substantiated."""
+
+    complaint: Reference
+    outcome: Literal["SUBSTANTIATED", "PARTLY", "UNSUBSTANTIATED"]
+    decided_on: Day
+    evidence: Annotated[list[EvidenceDigest], Field(min_length=1, max_length=20)]
+    finding: ComplaintFinding | None = None
+
+
+class ConfirmBreach(FindingFields, Display):
+    """Record a contract breach that was confirmed on one of five grounds (domain.md §3)."""
+
+    contract: Reference
+    ground: Literal["JUDGMENT", "AWARD", "SIGNED_MEDIATION", "ADMISSION", "UNANSWERED_NOTICE"]
+
+
+class RecordInspection(InspectionFields):
+    """Record a finished inspection."""
+
+
+class EndPublicity(Data):
+    """End the display of an item whose period is over (the worker's command)."""
+
+    target: events.EventId
+
+
+@dataclass(slots=True)
+class Provider:
+    """State of one provider's stream. `seen` maps what may be recorded once to its event."""
+
+    identifier: str
+    version: int = 0
+    name: str = ""
+    status: str = "unknown"
+    facts: dict[str, Fact] = field(default_factory=dict)
+    incidents: dict[str, str] = field(default_factory=dict)
+    seen: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+
+def evolve(state: Provider, event: Event) -> Provider:
+    """The state after `event`. The given state is used up."""
+    state.version = event.version
+    data = event.data
+    if isinstance(data, events.ComplaintOutcomeRecorded):
+        state.seen["complaint", data.complaint] = event.id
+        if data.finding is not None:
+            _evolve_finding(state, event.id, data.finding)
+    elif isinstance(data, events.Finding):
+        _evolve_finding(state, event.id, data)
+        if isinstance(data, events.ContractBreachConfirmed):
+            state.seen["breach", data.contract, data.incident, data.family] = event.id
+    elif isinstance(data, events.Later | events.PublicityEnded):
+        state.facts[data.target].acts[ACT_OF_EVENT[type(data)]] = data.on
+    elif isinstance(data, events.ProviderRegistered):
+        state.name, state.status = data.name, "registered"
+    elif type(data) in STATUS_AFTER:
+        state.status = STATUS_AFTER[type(data)]
+    else:
+        _evolve_merit_or_evidence(state, event.id, data)
+    return state
+
+
+def _evolve_finding(state: Provider, id: str, data: events.Finding) -> None:
+    state.incidents[data.incident] = data.category
+    state.seen["finding", data.issuer.name, data.document_no, data.incident, data.family] = id
+    state.facts[id] = Fact(
+        id,
+        "demerit",
+        data.decided_on,
+        data.publicity == "SINGLY",
+        [id],
+        severity=data.severity,
+        decided_on=data.decided_on,
+        public_until=data.public_until,
+        obligation=data.obligation,
+    )
+
+
+def _evolve_merit_or_evidence(state: Provider, id: str, data: Data) -> None:
+    match data:
+        case events.RewardGranted():
+            state.seen["reward", data.issuer.name, data.document_no, data.item] = id
+            state.facts[id] = Fact(id, "merit", data.on, True, [id])
+        case events.ContractCompleted():
+            state.seen["contract", data.contract] = id
+            state.facts[id] = Fact(id, "merit", data.on, False, [id])
+        case events.InspectionRecorded():
+            state.seen["inspection", data.inspection] = id
+            parts = [id, f"{id}/merit"] if data.merit else [id]
+            state.facts[id] = Fact(id, "inspection", data.on, False, parts)
+        case events.SevereListEntered():
+            state.seen["listing", data.issuer.name, data.document_no] = id
+            state.facts[id] = Fact(id, "listing", data.listed_on, True, [id])
+        case _:
+            raise AssertionError(f"{data.type} is no event of a provider's stream")
+
+
+STATUS_AFTER: dict[type[Data], str] = {
+    events.ProviderAdmitted: "admitted",
+    events.ProviderSuspended: "suspended",
+    events.ProviderResumed: "admitted",
+    events.ProviderExited: "exited",
+}
+STATUS_BEFORE: dict[type[Data], tuple[str, ...]] = {
+    events.ProviderAdmitted: ("registered",),
+    events.ProviderSuspended: ("admitted",),
+    events.ProviderResumed: ("suspended",),
+    events.ProviderExited: ("registered", "admitted", "suspended"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a decision rests on besides the stream: the recording day and the rulebooks."""
+
+    today: date
+    rulebooks: Rulebooks
+
+    def now(self) -> Rulebook:
+        """The rulebook of the recording day, whose periods bind the recording itself."""
+        return self.rulebooks.of(self.today)
+
+    def check_past(self, name: str, on: date) -> None:
+        """Raises DateInFuture for a day after the recording day."""
+        if on > self.today:
+            raise errors.DateInFuture(field=name, on=on, limit=self.today, today=self.today)
+
+
+def decide(state: Provider, command: Data, bench: Bench) -> Sequence[Data]:
+    """The events that `command` leads to. Raises LedgerError; the state stays as it is."""
+    if isinstance(command, events.ProviderRegistered):
+        if state.status != "unknown":
+            raise errors.ProviderExists(provider=state.identifier, status=state.status)
+        return [command]
+    if state.status == "unknown":
+        raise errors.UnknownProvider(provider=state.identifier)
+    if isinstance(command, TargetFields | EndPublicity):
+        return [_decide_later(state, command, bench)]
+    return [DECIDERS[type(command)](state, command, bench)]
+
+
+def _decide_later(state: Provider, command: TargetFields | EndPublicity, bench: Bench) -> Data:
+    fact = state.facts.get(command.target)
+    if fact is None:
+        raise errors.UnknownTarget(provider=state.identifier, target=command.target)
+    if isinstance(command, EndPublicity):
+        return decide_end_of_publicity(fact, today=bench.today)
+    assert type(command) in ACTS
+    return decide_act(
+        fact,
+        command,
+        rulebook_of_decision=bench.rulebooks.of(fact.decided_on),
+        today=bench.today,
+        days=bench.now().clocks.days("backdating").days,
+    )
+
+
+def _decide_status(state: Provider, command: Any, bench: Bench) -> Data:
+    needed = STATUS_BEFORE[type(command)]
+    if state.status not in needed:
+        raise errors.WrongStatus(
+            provider=state.identifier, status=state.status, needed=" / ".join(needed)
+        )
+    bench.check_past("decided_on", command.decided_on)
+    data: Data = command
+    return data
+
+
+def _decide_penalty(state: Provider, command: ImposePenalty, bench: Bench) -> Data:
+    return events.PenaltyImposed(**_finding(state, command, bench))
+
+
+def _decide_complaint(state: Provider, command: RecordComplaintOutcome, bench: Bench) -> Data:
+    _once(state, "complaint", command.complaint)
+    bench.check_past("decided_on", command.decided_on)
+    if (command.finding is None) != (command.outcome == "UNSUBSTANTIATED"):
+        raise errors.WrongCategory(
+            what=f"complaint {command.complaint}",
+            category=command.outcome,
+            given="no finding" if command.finding is None else "a finding",
+        )
+    finding = None
+    if command.finding is not None:
+        finding = events.Finding(**_finding(state, command.finding, bench))
+    return events.ComplaintOutcomeRecorded(
+        complaint=command.complaint,
+        outcome=command.outcome,
+        decided_on=command.decided_on,
+        evidence=command.evidence,
+        finding=finding,
+    )
+
+
+def _decide_breach(state: Provider, command: ConfirmBreach, bench: Bench) -> Data:
+    _once(state, "breach", command.contract, command.incident, command.family)
+    wanted = bench.rulebooks.of(command.decided_on).items.breach_issuers.get(command.ground)
+    if command.issuer.kind != wanted:
+        raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=command.ground)
+    return events.ContractBreachConfirmed(
+        **_finding(state, command, bench), contract=command.contract, ground=command.ground
+    )
+
+
+def _finding(
+    state: Provider, command: ImposePenalty | ComplaintFinding | ConfirmBreach, bench: Bench
+) -> dict[str, Any]:
+    """The fields of the finding event; every clause a finding can break is checked here."""
+    _check_dates(command, bench)
+    for on in (command.occurred_on, command.decided_on):
+        _check_codes(command, bench.rulebooks.of(on), on)
+    rulebook = bench.rulebooks.of(command.decided_on)
+    _check_gravity(command, rulebook)
+    _once(
+        state,
+        "finding",
+        command.issuer.name,
+        command.document_no,
+        command.incident,
+        command.family,
+    )
+    known = state.incidents.get(command.incident)
+    if known is not None and known != command.category:
+        raise errors.WrongCategory(
+            what=f"incident {command.incident}", category=known, given=command.category
+        )
+    earliest, latest = rulebook.publicity_ends(command.severity, command.decided_on)
+    public_until = latest if command.public_until is None else command.public_until
+    if not earliest <= public_until <= latest:
+        raise errors.PublicityOutOfRange(on=public_until, earliest=earliest, latest=latest)
+    late = bench.now().clocks.days("late_entry")
+    fields = {name: getattr(command, name) for name in FindingFields.model_fields}
+    return fields | {
+        "publicity": rulebook.items.severities[command.severity].publicity,
+        "public_until": public_until,
+        "late_entry": bench.today - command.decided_on > late,
+    }
+
+
+def _check_dates(command: FindingFields, bench: Bench) -> None:
+    days = [("occurred_on", command.occurred_on), ("decided_on", command.decided_on)]
+    for pair in (
+        (days[0], days[1]),
+        (days[1], ("served_on", command.served_on)),
+        (days[0], ("ended_on", command.ended_on or command.occurred_on)),
+    ):
+        (earlier, earlier_on), (later, later_on) = pair
+        if later_on < earlier_on:
+            raise errors.DateOrder(
+                later=later, later_on=later_on, earlier=earlier, earlier_on=earlier_on
+            )
+    bench.check_past("decided_on", command.decided_on)
+    if command.ended_on is not None:
+        bench.check_past("ended_on", command.ended_on)
+    latest = bench.today + bench.now().clocks.days("service_by_notice")
+    if command.served_on > latest:
+        raise errors.DateInFuture(
+            field="served_on", on=command.served_on, limit=latest, today=bench.today
+        )
+
+
+def _check_codes(command: FindingFields, rulebook: Rulebook, on: date) -> None:
+    scale, items = rulebook.scale, rulebook.items
+    checks: list[tuple[str, str, bool]] = [
+        ("severity", command.severity, scale.knows_severity(command.severity)),
+        ("issuer.kind", command.issuer.kind, command.issuer.kind in scale.issuer_weight),
+        ("family", command.family, command.family in items.families),
+        *(("mitigation", code, code in scale.mitigation) for code in command.mitigation),
+    ]
+    for name, value, known in checks:
+        if not known:
+            raise errors.CodeNotInForce(field=name, value=value, rulebook=rulebook.version, on=on)
+    category = items.families[command.family].category
+    if category != command.category:
+        raise errors.WrongCategory(
+            what=f"family {command.family}", category=category, given=command.category
+        )
+
+
+def _check_gravity(command: FindingFields, rulebook: Rulebook) -> None:
+    family = rulebook.items.families[command.family]
+    rank = rulebook.severity_rank
+    if not rank(family.least) <= rank(command.severity) <= rank(family.gravest):
+        raise errors.SeverityOutOfRange(
+            family=command.family,
+            least=family.least,
+            gravest=family.gravest,
+            severity=command.severity,
+        )
+    if rank(command.severity) > rank(rulebook.items.issuers[command.issuer.kind].gravest):
+        raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=command.severity)
+    if command.severity != family.default and command.severity_reason is None:
+        raise errors.SeverityReasonMissing(
+            family=command.family, default=family.default, severity=command.severity
+        )
+
+
+def _once(state: Provider, *what: str) -> None:
+    """Raises DuplicateFact where the same thing was recorded and has not been overturned."""
+    earlier = state.seen.get(what)
+    if earlier is None:
+        return
+    fact = state.facts.get(earlier)
+    if fact is None or "overturned" not in fact.acts:
+        raise errors.DuplicateFact(target=earlier, what=" · ".join(what[1:]))
+
+
+def _decide_reward(state: Provider, command: events.RewardGranted, bench: Bench) -> Data:
+    rulebook = bench.rulebooks.of(command.on)
+    _check_merit(command.item, rulebook, command.on)
+    bench.check_past("on", command.on)
+    if command.item == COMPLETED_CONTRACT and command.counterparty is None:
+        raise errors.CounterpartyMissing(item=command.item)
+    if command.issuer.kind not in rulebook.items.issuers:
+        raise errors.CodeNotInForce(
+            field="issuer.kind",
+            value=command.issuer.kind,
+            rulebook=rulebook.version,
+            on=command.on,
+        )
+    entitled = rulebook.items.merits[command.item].issuers
+    if entitled and command.issuer.kind not in entitled:
+        raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=command.item)
+    _once(state, "reward", command.issuer.name, command.document_no, command.item)
+    return command
+
+
+def _check_merit(item: str, rulebook: Rulebook, on: date) -> None:
+    if item not in rulebook.scale.merit:
+        raise errors.CodeNotInForce(field="item", value=item, rulebook=rulebook.version, on=on)
+
+
+def _decide_contract(state: Provider, command: events.ContractCompleted, bench: Bench) -> Data:
+    bench.check_past("on", command.on)
+    _check_merit(COMPLETED_CONTRACT, bench.rulebooks.of(command.on), command.on)
+    _once(state, "contract", command.contract)
+    return command
+
+
+def _decide_inspection(state: Provider, command: RecordInspection, bench: Bench) -> Data:
+    bench.check_past("on", command.on)
+    _once(state, "inspection", command.inspection)
+    rulebook = bench.rulebooks.of(command.on)
+    if command.issuer.kind not in rulebook.items.issuers:
+        raise errors.CodeNotInForce(
+            field="issuer.kind",
+            value=command.issuer.kind,
+            rulebook=rulebook.version,
+            on=command.on,
+        )
+    clean = command.result == "CLEAN" and CLEAN_INSPECTION in rulebook.scale.merit
+    return events.InspectionRecorded(
+        **{name: getattr(command, name) for name in InspectionFields.model_fields},
+        merit=CLEAN_INSPECTION if clean else None,
+    )
+
+
+def _decide_listing(state: Provider, command: events.SevereListEntered, bench: Bench) -> Data:
+    bench.check_past("listed_on", command.listed_on)
+    rule = bench.rulebooks.of(command.listed_on).items.issuers.get(command.issuer.kind)
+    if rule is None or not rule.listings:
+        raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what="severe list")
+    _once(state, "listing", command.issuer.name, command.document_no)
+    return command
+
+
+DECIDERS: dict[type[Data], Callable[[Provider, Any, Bench], Data]] = {
+    events.ProviderAdmitted: _decide_status,
+    events.ProviderSuspended: _decide_status,
+    events.ProviderResumed: _decide_status,
+    events.ProviderExited: _decide_status,
+    ImposePenalty: _decide_penalty,
+    RecordComplaintOutcome: _decide_complaint,
+    ConfirmBreach: _decide_breach,
+    events.RewardGranted: _decide_reward,
+    events.ContractCompleted: _decide_contract,
+    RecordInspection: _decide_inspection,
+    events.SevereListEntered: _decide_listing,
+}

@@ -1,0 +1,211 @@
+"""The ledger as the eventsourcing library knows it: application, mapper, recorder, reads.
+
+With `recorder.py` this is the only module that knows the library. Stored bytes are our canonical
+bytes under our stable type names, so that a cold process (and a stranger) can read them without
+any Python path in the evidence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import (
+    ApplicationRecorder,
+    BaseInfrastructureFactory,
+    InfrastructureFactory,
+    JSONTranscoder,
+    Mapper,
+    StoredEvent,
+)
+from eventsourcing.postgres import PostgresDatastore, PostgresFactory
+from eventsourcing.utils import Environment, EnvType
+from psycopg import Cursor
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
+
+from ledger.database import Database
+from ledger.envelope import Event, decode
+from ledger.recorder import Appender, Recorder
+
+POOL_SIZE = 8
+
+
+def system_clock() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
+class Stored(NamedTuple):
+    """One stored event: its position and its bytes."""
+
+    position: int
+    state: bytes
+
+
+class CanonicalMapper(Mapper[str]):
+    """Our events to our bytes and back."""
+
+    def __init__(self) -> None:
+        super().__init__(transcoder=JSONTranscoder())
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
+        """Canonical bytes; `time` must be set, since no appender stamps it on this way."""
+        assert isinstance(domain_event, Event)
+        state, _ = domain_event.encode()
+        return StoredEvent(domain_event.stream, domain_event.version, domain_event.type, state)
+
+    def to_domain_event(self, stored_event: StoredEvent) -> Event:
+        """The event of stored bytes. Raises UnknownEventType."""
+        return decode(stored_event.state)
+
+
+class Datastore(PostgresDatastore):
+    """The library's connection pool, in our role and with our connection parameters."""
+
+    def __init__(self, database: Database) -> None:
+        given = conninfo_to_dict(database.service_conninfo())
+        super().__init__(
+            dbname=str(given.get("dbname") or ""),
+            host=str(given.get("host") or ""),
+            port=str(given.get("port") or ""),
+            user=str(given.get("user") or ""),
+            password=str(given.get("password") or ""),
+            schema=database.schema,
+            originator_id_type="text",
+            pool_size=1,
+            max_overflow=POOL_SIZE - 1,
+            connect_timeout=5,
+            pre_ping=True,
+        )
+        assert isinstance(self.pool.kwargs, dict)
+        self.pool.kwargs.update(given)
+
+    @contextmanager
+    def reading(self) -> Iterator[Cursor[tuple[Any, ...]]]:
+        """A cursor for plain rows in binary. Raises psycopg.Error or PoolTimeout as they are."""
+        self.pool.open()
+        with (
+            self.pool.connection() as connection,
+            connection.cursor(binary=True, row_factory=tuple_row) as cursor,
+        ):
+            yield cursor
+
+
+class Factory(PostgresFactory):
+    """Builds our recorder over our datastore."""
+
+    def __init__(
+        self, env: Environment, database: Database, datastore: Datastore, appender: Appender
+    ) -> None:
+        BaseInfrastructureFactory.__init__(self, env)
+        self.datastore = datastore
+        self._database = database
+        self._appender = appender
+
+    def application_recorder(self) -> ApplicationRecorder:
+        """The recorder of this application's log."""
+        return Recorder(
+            self.datastore,
+            events_table_name=f"{self._database.application}_events",
+            appender=self._appender,
+        )
+
+
+class Ledger(Application[str]):
+    """The log of one database: append through `appender`, read by position or by stream."""
+
+    name = "chengxin"
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], datetime] = system_clock,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.database = database
+        self.clock = clock
+        self.random = random
+        self.appender = Appender(database, clock=clock)
+        self.datastore = Datastore(database)
+        super().__init__()
+        name = f"{database.schema}.{database.application}_"
+        self._read = (
+            f"SELECT notification_id, state FROM {name}events"
+            " WHERE notification_id > %s ORDER BY notification_id LIMIT %s"
+        ).encode()
+        self._read_stream = (
+            f"SELECT notification_id, state FROM {name}events WHERE originator_id = %s"
+            " AND originator_version > %s ORDER BY originator_version"
+        ).encode()
+        self._read_head = f"SELECT position, recorded_at FROM {name}head".encode()
+        self._read_key = (
+            f"SELECT digest, first_position FROM {name}keys"
+            " WHERE issuer = %s AND subject = %s AND key = %s"
+        ).encode()
+        self._read_id = (
+            f"SELECT notification_id, state FROM {name}events WHERE event_id = %s"
+        ).encode()
+
+    def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
+        """Our factory, whatever the process's environment says."""
+        return Factory(env, self.database, self.datastore, self.appender)
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
+        """An empty environment: nothing of the library is configured from outside."""
+        return Environment(name, dict(env or {}))
+
+    def construct_mapper(self) -> Mapper[str]:
+        """The canonical mapper."""
+        return CanonicalMapper()
+
+    def rows(self, query: bytes, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a read-only query over the pool. Raises psycopg.Error or PoolTimeout."""
+        with self.datastore.reading() as cursor:
+            return cursor.execute(query, parameters, prepare=True).fetchall()
+
+    def read(self, after: int, limit: int) -> list[Stored]:
+        """Up to `limit` events with a position greater than `after`, in order."""
+        return [Stored(*row) for row in self.rows(self._read, [after, limit])]
+
+    def read_stream(self, stream: str, after_version: int = 0) -> list[Stored]:
+        """A stream's events beyond a version, in order."""
+        return [Stored(*row) for row in self.rows(self._read_stream, [stream, after_version])]
+
+    def read_id(self, id: UUID) -> Stored | None:
+        """The event with this id."""
+        rows = self.rows(self._read_id, [id])
+        return Stored(*rows[0]) if rows else None
+
+    def head(self) -> int:
+        """The last position; 0 for an empty log."""
+        return int(self.rows(self._read_head)[0][0])
+
+    def find_key(self, issuer: str, subject: str, key: str) -> tuple[bytes, int] | None:
+        """The request digest and first position recorded under an idempotency key."""
+        rows = self.rows(self._read_key, [issuer, subject, key])
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def close(self) -> None:
+        """Finish what is queued; close every connection."""
+        self.appender.close()
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
