@@ -18,19 +18,18 @@ MAKEFLAGS += --no-print-directory
 # Wheels only: building a source distribution would fetch a build backend that no hash covers.
 PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --no-input --disable-pip-version-check
 
-# $(call install,LOCK,STAMPS): install LOCK and this project, unless STAMPS tell it was done for this
-# very lock, pyproject.toml and folder. A moved, half-made or outdated environment is made anew.
+# $(call install,LOCK,LOCKS): install LOCK and this project, unless a stamp tells it was done for this
+# very lock, pyproject.toml and folder; then stamp LOCKS, all that LOCK holds. An environment that was
+# moved, or left half made, is made anew.
 define install
-	@state="$$(pwd) $$(cat $(1) pyproject.toml | cksum)"; state_is_old=; \
-	for stamp in $(2); do \
-		[ "$$(cat "$(VENV)/.installed-$$stamp" 2>/dev/null)" = "$$state" ] || state_is_old=1; \
-	done; \
-	if [ -z "$$state_is_old" ] && "$(VENV)/bin/python" -c '' 2>/dev/null; then exit 0; fi; \
+	@state() { echo "$$(pwd) $$(cat "$$1" pyproject.toml | cksum)"; }; \
+	if [ "$$(cat "$(VENV)/.installed-$(1)" 2>/dev/null)" = "$$(state $(1))" ] \
+		&& "$(VENV)/bin/python" -c '' 2>/dev/null; then exit 0; fi; \
 	if [ "$$(cat "$(VENV)/.home" 2>/dev/null)" != "$$(pwd)" ] \
 		|| ! "$(VENV)/bin/python" -c '' 2>/dev/null; then \
 		"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 			echo "Chengxin Ledger needs Python 3.11 or newer, and $(PYTHON) is" \
-				"$$("$(PYTHON)" --version 2>&1 || echo missing)." \
+				"$$("$(PYTHON)" --version 2>/dev/null || echo missing)." \
 				"Name another: make PYTHON=python3.12 ..." >&2; exit 1; }; \
 		echo "Making $(VENV) ..."; \
 		"$(PYTHON)" -m venv --clear "$(VENV)" && pwd > "$(VENV)/.home" || exit 1; \
@@ -38,7 +37,7 @@ define install
 	echo "Installing $(1) into $(VENV) (once; about half a minute) ..."; \
 	$(PIP_INSTALL) --only-binary :all: --require-hashes -r $(1) || exit 1; \
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e . || exit 1; \
-	for stamp in $(2); do echo "$$state" > "$(VENV)/.installed-$$stamp"; done
+	for lock in $(2); do state "$$lock" > "$(VENV)/.installed-$$lock"; done
 endef
 
 # $(call step,COMMAND): run one tool from the environment; name it first, and again if it fails.
@@ -85,7 +84,7 @@ clean: ## Remove environments, caches and builds (never data)
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 runtime:
-	$(call install,requirements.lock,runtime)
+	$(call install,requirements.lock,requirements.lock)
 
 dev:
-	$(call install,requirements-dev.lock,runtime dev)
+	$(call install,requirements-dev.lock,requirements-dev.lock requirements.lock)

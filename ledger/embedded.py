@@ -201,19 +201,19 @@ def _make_folders(data_dir: Path) -> None:
     the umask; the names inside stay hidden and everything in them is 0600 or 0700.
     """
     root = os.geteuid() == 0
-    missing = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        try:
-            folder.mkdir(0o700)
-        except FileExistsError:
-            continue  # another owner was faster, and it is theirs to finish
-        except OSError as why:
-            raise EmbeddedError(
-                f"The folder {folder} cannot be made by uid {os.geteuid()}: {why.strerror}."
-                " Choose another --data-dir."
-            ) from why
-        if root:
-            folder.chmod(0o711 if folder == data_dir else 0o755)
+    folder = data_dir
+    try:
+        missing = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            mode = 0o700 if not root else 0o711 if folder == data_dir else 0o755
+            with contextlib.suppress(FileExistsError):  # another owner was faster: it is theirs
+                folder.mkdir(mode)
+                folder.chmod(mode)
+    except OSError as why:
+        raise EmbeddedError(
+            f"The folder {folder} cannot be made or entered by uid {os.geteuid()}: {why.strerror}."
+            " Choose another --data-dir."
+        ) from why
     if not data_dir.is_dir():
         raise EmbeddedError(f"The data directory {data_dir} is not a folder.")
 
@@ -720,7 +720,8 @@ def _bound_log(place: _Place) -> None:
     with _opened(place, place.log) as log:
         if os.fstat(log).st_size < LOG_BYTES:
             return
-        with _opened(place, place.log.with_name("server.log.1"), os.O_TRUNC) as kept:
+        with _opened(place, place.log.with_name("server.log.1")) as kept:
+            os.ftruncate(kept, 0)
             while piece := os.read(log, 1024 * 1024):
                 os.write(kept, piece)
         os.ftruncate(log, 0)
@@ -775,10 +776,10 @@ def main() -> int:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--lock-fd", type=int, help="keeper.lock, held and handed over by an owner")
     given = parser.parse_args()
-    if given.lock_fd is not None:
-        os.set_inheritable(given.lock_fd, False)  # the server must not hold the keeper's lock
-        if os.fork() != 0:
-            os._exit(0)  # the owner waits for this: the keeper becomes a child of init
+    # The owner waits for this process: the keeper, its child, becomes one of init. The lock goes
+    # along, and no further: Popen closes all but 0, 1 and 2 in the children we start.
+    if given.lock_fd is not None and os.fork() != 0:
+        os._exit(0)
     try:
         place = _place(given.data_dir.expanduser().resolve())
         keeper_fd = given.lock_fd

@@ -16,14 +16,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
-from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg_pool import PoolTimeout
 
 from ledger import errors, provider, rulebook
+from ledger.calendar import local_day
 from ledger.envelope import Event, decode, new_id, new_nonce
 from ledger.events import RULEBOOK_STREAM, Data, LedgerOpened, provider_stream
 from ledger.identity import Actor
@@ -33,7 +32,6 @@ from ledger.store import Ledger, Stored
 MAX_ATTEMPTS = 30
 MAX_STREAMS = 20_000
 RULEBOOKS_FRESH_SECONDS = 60
-SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 S = TypeVar("S", provider.Provider, rulebook.Rulebooks)
 T = TypeVar("T")
@@ -239,11 +237,6 @@ class Desk:
             return await asyncio.to_thread(read)
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise errors.Unavailable from error
-
-
-def local_day(time: datetime) -> date:
-    """The calendar day in Asia/Shanghai, where the ledger's days are counted."""
-    return time.astimezone(SHANGHAI).date()
 
 
 def _entry(event: Event) -> Entry:

@@ -95,7 +95,7 @@ def shown(value: object) -> str:
     if isinstance(value, int):
         return repr(value) if abs(value) < _SHOWN_INTEGERS else "a huge integer"
     if isinstance(value, list):
-        return "a list"
+        return "a list" if value else "an empty list"
     return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
@@ -279,7 +279,7 @@ class _Reading:
     def merit_rule(self, what: str, value: object) -> MeritRule:
         """`[points, valid_months, cap]` of a merit item."""
         if not isinstance(value, list) or len(value) != 3:
-            self.refuse_type(what, value, wanted="a list [points, valid_months, cap]")
+            self.refuse_type(what, value, wanted="[points, valid_months, cap]")
             return MeritRule(CENT, 0, CENT)
         return MeritRule(
             self.amount(f"{what} points", value[0]),

@@ -146,6 +146,10 @@ class Ledger(Application[str]):
             f"SELECT notification_id, state FROM {name}events WHERE originator_id = %s"
             " AND originator_version > %s ORDER BY originator_version"
         ).encode()
+        self._read_stream_after = (
+            f"SELECT notification_id, state FROM {name}events WHERE originator_id = %s"
+            " AND notification_id > %s ORDER BY originator_version LIMIT %s"
+        ).encode()
         self._read_head = f"SELECT position, recorded_at FROM {name}head".encode()
         self._read_key = (
             f"SELECT digest, first_position FROM {name}keys"
@@ -179,6 +183,10 @@ class Ledger(Application[str]):
     def read_stream(self, stream: str, after_version: int = 0) -> list[Stored]:
         """A stream's events beyond a version, in order."""
         return [Stored(*row) for row in self.rows(self._read_stream, [stream, after_version])]
+
+    def read_stream_after(self, stream: str, after: int, limit: int) -> list[Stored]:
+        """Up to `limit` events of a stream with a position greater than `after`, in order."""
+        return [Stored(*row) for row in self.rows(self._read_stream_after, [stream, after, limit])]
 
     def read_id(self, id: UUID) -> Stored | None:
         """The event with this id."""

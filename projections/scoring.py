@@ -9,11 +9,12 @@ caller's decimal context changes nothing. Section names in docstrings are those 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from itertools import repeat
 from operator import attrgetter
 from typing import Final, TypeAlias, TypedDict
 
@@ -28,12 +29,12 @@ from ledger.scale import (
     Scale,
     Scales,
     add_months,
+    before_window,
     parse_scale,
     read_day,
     shown,
     whole_months,
     window_leaves,
-    window_opens,
 )
 
 CONTRACT_COMPLETED: Final = "CONTRACT_COMPLETED"
@@ -397,11 +398,18 @@ class _Known:
                 yield inspection.on, inspection.on
 
 
-def _in_force(acts: Sequence[Act], pair: tuple[str, str], day: date) -> bool:
-    """Whether a pair of acts is in force on `day` ("Input: facts"): on one day leaving wins."""
-    entering, leaving = pair
-    entered = max((act.on for act in acts if act.act == entering and act.on <= day), default=None)
-    left = max((act.on for act in acts if act.act == leaving and act.on <= day), default=None)
+def _latest(acts: Sequence[Act], as_of: date) -> dict[str, date]:
+    """The latest day, not after `as_of`, of each act."""
+    latest: dict[str, date] = {}
+    for act in acts:
+        if act.on <= as_of and act.on >= latest.get(act.act, act.on):
+            latest[act.act] = act.on
+    return latest
+
+
+def _in_force(latest: Mapping[str, date], pair: tuple[str, str]) -> bool:
+    """Whether a pair of acts is in force ("Input: facts"): on the same day leaving wins."""
+    entered, left = latest.get(pair[0]), latest.get(pair[1])
     return entered is not None and (left is None or entered > left)
 
 
@@ -429,14 +437,13 @@ def _suspended_days(acts: Sequence[Act], *, start: date, end: date) -> int:
 # --- One demerit ---------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Assessment:
-    """One demerit under one rulebook ("One demerit", 3)."""
+    """A demerit under one rulebook ("One demerit", 3), shared by all that are alike."""
 
     scale: Scale
     base: Factor
     issuer: Factor
-    n: int
     recid: Factor
     mitig: Factor
     weight: Factor
@@ -452,36 +459,40 @@ class _Finding:
     suspended: bool
     repaired: bool
     owing: bool
+    clock_start: date
+    """`served_on`, moved on by the days under suspension."""
     months: int
     life_months: int
-    assessments: list[_Assessment] = field(default_factory=list)
+    computed: list[tuple[_Assessment, int]] = field(default_factory=list)
+    """Its assessment and `n` under the rulebook of the act and, if another, of the decision."""
     reason: str = ""
     points: Decimal = _ZERO
     """What it costs: `d` if it counts, else zero."""
 
     @property
-    def best(self) -> _Assessment:
-        """The assessment that counts: the lower `d`, on a tie the version that sorts first."""
-        return min(self.assessments, key=lambda a: (a.d, a.scale.version))
+    def best(self) -> tuple[_Assessment, int]:
+        """What counts: the lower `d`, on a tie the version that sorts first."""
+        if len(self.computed) == 1:
+            return self.computed[0]
+        return min(self.computed, key=lambda pair: (pair[0].d, pair[0].scale.version))
 
 
 def _stand(fact: Demerit, acts: Sequence[Act], as_of: date) -> _Finding:
     """How a demerit in effect stands on `as_of`, apart from any rulebook."""
-    if not acts:
-        start = fact.served_on
-        suspended = repaired = fulfilled = False
-    else:
-        start = fact.served_on + timedelta(
-            days=_suspended_days(acts, start=fact.served_on, end=as_of)
-        )
-        suspended = _in_force(acts, SUSPENSION, as_of)
-        repaired = _in_force(acts, REPAIR, as_of)
-        fulfilled = _in_force(acts, FULFILMENT, as_of)
+    start = fact.served_on
+    suspended = repaired = fulfilled = False
+    if acts:
+        start += timedelta(days=_suspended_days(acts, start=start, end=as_of))
+        latest = _latest(acts, as_of)
+        suspended = _in_force(latest, SUSPENSION)
+        repaired = _in_force(latest, REPAIR)
+        fulfilled = _in_force(latest, FULFILMENT)
     return _Finding(
         fact=fact,
         suspended=suspended,
         repaired=repaired,
         owing=fact.obligation and not fulfilled,
+        clock_start=start,
         months=whole_months(start, as_of),
         life_months=whole_months(fact.ended_on, as_of),
     )
@@ -502,19 +513,19 @@ def _priors(family: Sequence[_Finding], under: Sequence[_Finding], scale: Scale)
         and not finding.suspended
         and (not finding.repaired or scale.repaired_counts_for_recidivism)
     ]
+    if not counted:
+        yield from repeat(0, len(under))
+        return
     inside: dict[str, int] = {}
     first = last = 0
     for finding in under:
         fact = finding.fact
-        opens = window_opens(fact.occurred_on, scale.recidivism_window_months)
-        if opens is None:
-            yield 0
-            continue
+        before = before_window(fact.occurred_on, scale.recidivism_window_months)
         while last < len(counted) and counted[last].served_on <= fact.occurred_on:
             incident = counted[last].incident
             inside[incident] = inside.get(incident, 0) + 1
             last += 1
-        while first < last and counted[first].served_on < opens:
+        while before and first < last and counted[first].served_on <= before:
             incident = counted[first].incident
             inside[incident] -= 1
             if not inside[incident]:
@@ -554,21 +565,28 @@ def _weigh(finding: _Finding, scale: Scale) -> tuple[Factor, bool]:
     return weight, False
 
 
-def _assess(finding: _Finding, scale: Scale, prior: int) -> _Assessment:
-    """One demerit under one rulebook ("One demerit", 3)."""
+def _assess(
+    finding: _Finding, scale: Scale, prior: int, made: dict[Hashable, _Assessment]
+) -> _Assessment:
+    """One demerit under one rulebook ("One demerit", 3); what is alike is computed once."""
     fact = finding.fact
-    base = scale.severity_points[fact.severity]
-    issuer = scale.issuer_weight[fact.issuer]
-    n = 1 + prior
-    recid = scale.recidivism[min(n, len(scale.recidivism)) - 1]
-    mitig = _mitigated(fact, scale)
+    recid = scale.recidivism[min(prior, len(scale.recidivism) - 1)]
     weight, floored = _weigh(finding, scale)
-    exact = base.value * issuer.value * recid.value * mitig.value * weight.value
-    return _Assessment(scale, base, issuer, n, recid, mitig, weight, floored, exact.quantize(CENT))
+    key = (fact.severity, fact.issuer, recid.text, fact.mitigation, weight.text, floored)
+    if (assessment := made.get(key)) is None:
+        base = scale.severity_points[fact.severity]
+        issuer = scale.issuer_weight[fact.issuer]
+        mitig = _mitigated(fact, scale)
+        exact = base.value * issuer.value * recid.value * mitig.value * weight.value
+        assessment = made[key] = _Assessment(
+            scale, base, issuer, recid, mitig, weight, floored, exact.quantize(CENT)
+        )
+    return assessment
 
 
 def _assess_all(findings: Iterable[_Finding], scales: Scales) -> None:
     """Assess every finding under the rulebooks of its act and of its decision."""
+    made: defaultdict[str, dict[Hashable, _Assessment]] = defaultdict(dict)
     families: defaultdict[str, list[_Finding]] = defaultdict(list)
     for finding in findings:
         families[finding.fact.family].append(finding)
@@ -583,7 +601,8 @@ def _assess_all(findings: Iterable[_Finding], scales: Scales) -> None:
                 under.setdefault(decision.version, (decision, []))[1].append(finding)
         for scale, group in under.values():
             for finding, prior in zip(group, _priors(family, group, scale), strict=True):
-                finding.assessments.append(_assess(finding, scale, prior))
+                assessment = _assess(finding, scale, prior, made[scale.version])
+                finding.computed.append((assessment, 1 + prior))
 
 
 def _reason(finding: _Finding, best: _Assessment) -> str:
@@ -608,7 +627,7 @@ def _severity_flag(fact: Demerit, best: _Assessment) -> str:
     return "S3" if fact.severity == "S3" and full_weight and now else "S3_fading"
 
 
-def _demerit_line(finding: _Finding, best: _Assessment) -> Line:
+def _demerit_line(finding: _Finding, best: _Assessment, n: int) -> Line:
     fact = finding.fact
     return {
         "fact": fact.id,
@@ -617,7 +636,7 @@ def _demerit_line(finding: _Finding, best: _Assessment) -> Line:
         "issuer": fact.issuer,
         "base": best.base.text,
         "issuer_weight": best.issuer.text,
-        "recidivism_n": best.n,
+        "recidivism_n": n,
         "recidivism_x": best.recid.text,
         "mitigation_x": best.mitig.text,
         "months": finding.months,
@@ -694,16 +713,16 @@ def _deductions(known: _Known, scales: Scales, as_of: date) -> _Sum:
     if not findings:
         return out
     _assess_all(findings, scales)
-    explained = [(finding, finding.best) for finding in findings]
-    for finding, best in explained:
+    explained = [(finding, *finding.best) for finding in findings]
+    for finding, best, _ in explained:
         finding.reason = _reason(finding, best)
         if finding.reason.startswith("ACTIVE"):
             finding.points = best.d
             if finding.fact.severity in GRAVE:
                 out.flags.add(_severity_flag(finding.fact, best))
     small, grave, small_even_if_grave = _merge_incidents(f for f in findings if f.points)
-    for finding, best in explained:
-        out.lines[finding.fact.id] = _demerit_line(finding, best)
+    for finding, best, n in explained:
+        out.lines[finding.fact.id] = _demerit_line(finding, best, n)
     out.total = -(sum(small.values(), _ZERO) + sum(grave.values(), _ZERO))
     cap = scales.of(as_of).minor_cap_per_category
     for category in sorted(small):
@@ -774,11 +793,15 @@ def _merit_limit(scale: Scale, flags: set[str], *, veto: bool) -> Decimal:
 
 def _count_evidence(known: _Known, scale: Scale, as_of: date) -> int:
     """Distinct counterparties and days of inspection in the window ("Evidence")."""
-    opens = window_opens(as_of, scale.evidence_window_months)
-    if opens is None:
-        return 0
-    since = max(opens, known.latest_removal(as_of) or opens)
-    return len({what for what, on in known.evidence() if since <= on <= as_of})
+    before = before_window(as_of, scale.evidence_window_months)
+    since = known.latest_removal(as_of) or date.min
+    return len(
+        {
+            what
+            for what, on in known.evidence()
+            if since <= on <= as_of and (before is None or on > before)
+        }
+    )
 
 
 def _assert_closes(result: Result) -> None:
@@ -877,21 +900,18 @@ def _demerit_days(known: _Known, scales: Scales, as_of: date) -> Iterator[date |
         if as_of < fact.served_on:
             yield fact.served_on
             continue
-        acts = known.acts.get(fact.id, ())
-        finding = _stand(fact, acts, as_of)
+        finding = _stand(fact, known.acts.get(fact.id, ()), as_of)
         if finding.repaired or finding.suspended:
             continue
-        start = fact.served_on + timedelta(
-            days=_suspended_days(acts, start=fact.served_on, end=as_of)
-        )
-        for scale in {scales.of(fact.occurred_on), scales.of(fact.decided_on)}:
+        act, decision = scales.of(fact.occurred_on), scales.of(fact.decided_on)
+        for scale in (act,) if act is decision else (act, decision):
             if not scale.severity_points[fact.severity].value:
                 continue
             if finding.life_months >= scale.adverse_life_months:
                 continue
             for step in scale.weights[fact.severity]:
                 if finding.months < step.upto_months:
-                    yield add_months(start, step.upto_months)
+                    yield add_months(finding.clock_start, step.upto_months)
                     break
             if _weigh(finding, scale)[0].value:
                 yield add_months(fact.ended_on, scale.adverse_life_months)

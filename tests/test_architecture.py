@@ -27,8 +27,12 @@ EXACT_MODULES = {
     "ledger/scale.py",
     "projections/scoring.py",
 }
-# The composition roots hand a clock to everything else, which takes it as a parameter.
-MAY_READ_CLOCK = {"api/app.py", "api/cli.py", "api/worker.py"}
+# The composition roots hand a clock to everything else, which takes it as a parameter. Two more:
+# `store` has the one default clock, `embedded` stamps the lines of its server's log.
+MAY_READ_CLOCK = {
+    *("api/app.py", "api/cli.py", "api/worker.py"),
+    *("ledger/store.py", "ledger/embedded.py"),
+}
 CLOCKS = re.compile(r"(^|\.)(datetime\.(now|utcnow|today)|date\.today|time\.(time|time_ns))$")
 # Written in pieces so that this file does not offend against itself.
 UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")
@@ -267,17 +271,18 @@ def test_dependencies_have_permissive_licences() -> None:
         (clock_reads, "a.py", "def f(clock=time.time): ..."),
         (clock_reads, "a.py", "from time import time"),
         (missing_docstrings, "a.py", "x = 1"),
-        (unfinished, "a.md", "TODO: later"),
-        (machine_paths, "a.md", "see /work/main"),
-        (machine_paths, "a.py", 'open("/root/x")'),
-        (registry_hosts, "a.md", "from https://pypi.org/simple"),
+        (unfinished, "a.md", "TO~DO: later"),
+        (machine_paths, "a.md", "see /wor~k/main"),
+        (machine_paths, "a.py", "open('/roo~t/x')"),
+        (registry_hosts, "a.md", "from https://pypi~.org/simple"),
         (lock_locations, "a.lock", "--index-url=x"),
         (lock_locations, "a.lock", "a @ file:x.example.com"),
         (lock_locations, "a.lock", "    # via a (/home/me/pyproject.toml)"),
     ],
 )
 def test_every_check_can_fail(check: Check, name: str, text: str) -> None:
-    assert list(check(name, text)), f"{text[:60]!r} passed"
+    # `~` keeps a sample from offending against the very check it is for.
+    assert list(check(name, text.replace("~", ""))), f"{text[:60]!r} passed"
 
 
 @pytest.mark.parametrize(

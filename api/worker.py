@@ -1,0 +1,62 @@
+"""What the passing of time must leave in the log: the end of each item's publicity.
+
+The item itself goes out of sight by its date, whether or not a worker runs
+(`projections/disclosure.py`); the event recorded here tells subscribers to retract it. It is
+recorded exactly once however many workers run and whenever they were down: the provider's stream
+refuses a second end, and what was missed is found by the same query later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
+import structlog
+from psycopg_pool import PoolTimeout
+
+from ledger.calendar import local_day
+from ledger.errors import ActConflict, LedgerError, Unavailable
+from ledger.handle import Desk
+from ledger.identity import Actor
+from ledger.provider import EndPublicity
+from projections.disclosure import Disclosure
+
+BATCH_ITEMS = 500
+IDLE_SECONDS = 5.0
+SYSTEM = Actor("CHENGXIN", "system", "00000000-0000-0000-0000-000000000000")
+
+log = structlog.get_logger()
+
+
+async def end_publicity(desk: Desk, disclosure: Disclosure, *, now: datetime) -> int:
+    """Record the end of every item whose period is over; how many were recorded."""
+    recorded = 0
+    ending = await asyncio.to_thread(disclosure.ending, local_day(now), BATCH_ITEMS)
+    for item in ending:
+        try:
+            await desk.record(
+                item.subject, EndPublicity(target=str(item.id)), SYSTEM, causation=str(item.id)
+            )
+            recorded += 1
+        except ActConflict:
+            # Another worker was faster; the projection has not followed yet.
+            continue
+        except Unavailable:
+            raise
+        except LedgerError as error:
+            log.error("publicity not ended", item=str(item.id), reason=str(error))
+    return recorded
+
+
+async def work(desk: Desk, disclosure: Disclosure, *, clock: Callable[[], datetime]) -> None:
+    """Do it for ever; ends by cancellation. A database away is waited for."""
+    while True:
+        try:
+            recorded = await end_publicity(desk, disclosure, now=clock())
+        except (LedgerError, psycopg.Error, PoolTimeout) as error:
+            log.warning("worker waits", reason=str(error))
+            recorded = 0
+        # A full batch means that more is due; the projection needs a moment to follow.
+        await asyncio.sleep(0.2 if recorded == BATCH_ITEMS else IDLE_SECONDS)

@@ -1,0 +1,119 @@
+"""Knowing that the log has grown: one LISTEN connection a process, whoever waits is woken.
+
+NOTIFY is only a hint: the head is also read at every connect and at least once a second, so a
+lost connection or a lost notification delays a reader, but can never make it miss an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time as monotonic
+from contextlib import suppress
+
+import psycopg
+from psycopg import sql
+
+from ledger.database import Database
+
+POLL_SECONDS = 1.0
+BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Tail:
+    """Follows the head of one log in a thread of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self.position = 0
+        self.healthy = False
+        self._database = database
+        self._moved = threading.Condition()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following and wake everybody."""
+        self._stopping.set()
+        self._wake(self.position)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wait(self, beyond: int, timeout_seconds: float) -> int:
+        """Block until the head is greater than `beyond`, or the time is over; the known head."""
+        with self._moved:
+            self._moved.wait_for(
+                lambda: self.position > beyond or self._stopping.is_set(), timeout_seconds
+            )
+            return self.position
+
+    async def wait_async(self, beyond: int, timeout_seconds: float) -> int:
+        """`wait` for a task."""
+        with self._moved:
+            if self.position > beyond or self._stopping.is_set():
+                return self.position
+            moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(moved)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self.position <= beyond and not self._stopping.is_set():
+                    await moved
+                    with self._moved:
+                        moved = asyncio.get_running_loop().create_future()
+                        self._waiting.append(moved)
+        except TimeoutError:
+            pass
+        finally:
+            with self._moved, suppress(ValueError):
+                self._waiting.remove(moved)
+        return self.position
+
+    def _wake(self, position: int) -> None:
+        with self._moved:
+            self.position = max(self.position, position)
+            self._moved.notify_all()
+            waiting, self._waiting = self._waiting, []
+        for moved in waiting:
+            # A loop that has closed meanwhile has nobody left to wake.
+            with suppress(RuntimeError):
+                moved.get_loop().call_soon_threadsafe(_finish, moved)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                with self._database.connect() as connection:
+                    failures = 0
+                    self._follow(connection)
+            except psycopg.Error:
+                self.healthy = False
+                delay = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)]
+                failures += 1
+                self._stopping.wait(delay)
+
+    def _follow(self, connection: psycopg.Connection) -> None:
+        database = self._database
+        head = sql.SQL("SELECT position FROM {}").format(
+            sql.Identifier(database.schema, f"{database.application}_head")
+        )
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(database.channel)))
+        read_at = float("-inf")
+        while not self._stopping.is_set():
+            if monotonic.monotonic() - read_at >= POLL_SECONDS:
+                row = connection.execute(head).fetchone()
+                assert row is not None
+                read_at = monotonic.monotonic()
+                self.healthy = True
+                if row[0] > self.position:
+                    self._wake(row[0])
+            for notice in connection.notifies(timeout=POLL_SECONDS / 4, stop_after=1):
+                self._wake(int(notice.payload))
+
+
+def _finish(moved: asyncio.Future[None]) -> None:
+    if not moved.done():
+        moved.set_result(None)

@@ -1,0 +1,281 @@
+"""What may be shown to whom, now: the one place that every door asks.
+
+The public sees an item on a day when it is served, singly publishable, within its publicity
+period, and neither overturned, repaired nor removed. That is decided here from the items table
+and the day, so that an item goes out of sight on its last day even if no worker runs. Officers
+and auditors see every event, a provider every event of its own stream; everyone else gets a stub
+(position and reason) for what is not shown, and for an act that withdraws an item a stub that
+names the position to retract. Lines end at the projection's own position: an event that has not
+been judged yet is not served to anybody who is not entitled to all.
+
+A line is `{"sequence":"<20 digits>",` and the stored bytes without their first brace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg import Cursor
+
+from ledger.envelope import TYPE_PREFIX
+from ledger.errors import UnknownEventType
+from ledger.events import provider_stream
+from ledger.store import Ledger, Stored
+from projections.facts import MEANINGS
+from projections.runner import Row, progress_of
+
+ALL_ROLES = frozenset(
+    {
+        "registrar",
+        "inspector",
+        "case_officer",
+        "legal_reviewer",
+        "decision_maker",
+        "mediator",
+        "auditor",
+        "privacy_officer",
+        "rulebook_editor",
+    }
+)
+"""Officers and auditors: they see every event."""
+KINDS = {
+    "penalty.imposed.v1": "PENALTY",
+    "complaint_outcome.recorded.v1": "COMPLAINT",
+    "contract_breach.confirmed.v1": "BREACH",
+    "severe_list.entered.v1": "LISTING",
+    "reward.granted.v1": "REWARD",
+}
+CHANGES = {
+    "decision.suspended.v1": "suspended = true",
+    "decision.resumed.v1": "suspended = false",
+    "obligation.fulfilled.v1": "fulfilled = true",
+    "obligation.fulfilment_revoked.v1": "fulfilled = false",
+    "repair.granted.v1": "repaired = true",
+    "repair.revoked.v1": "repaired = false",
+    "decision.overturned.v1": "overturned = true",
+    "reward.revoked.v1": "overturned = true",
+    "severe_list.removed.v1": "removed = true",
+    "publicity.ended.v1": "ended = true",
+}
+WITHDRAWALS = frozenset(
+    {
+        "repair.granted.v1",
+        "decision.overturned.v1",
+        "reward.revoked.v1",
+        "severe_list.removed.v1",
+        "publicity.ended.v1",
+    }
+)
+"""The acts that take an item out of the public view."""
+FOREVER = date(9999, 12, 31)
+ITEM_COLUMNS = (
+    "position, id, subject, kind, data, shown_from, shown_until,"
+    " suspended, fulfilled, repaired, overturned, removed, ended"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who asks: the role, and the organisation (for a provider its identifier)."""
+
+    role: str
+    organisation: str
+
+    def sees_all_of(self, subject: str | None) -> bool:
+        """Whether this reader may see every event of a provider (None: of everything)."""
+        if self.role in ALL_ROLES:
+            return True
+        return self.role == "provider" and subject is not None and subject == self.organisation
+
+
+PUBLIC = Reader("public", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One row of the items table."""
+
+    position: int
+    id: UUID
+    subject: str
+    kind: str
+    data: str
+    shown_from: date
+    shown_until: date
+    suspended: bool
+    fulfilled: bool
+    repaired: bool
+    overturned: bool
+    removed: bool
+    ended: bool
+
+    def withheld(self, today: date) -> str | None:
+        """Why the public does not see it today; None where it does."""
+        if self.overturned:
+            return "overturned"
+        if self.repaired:
+            return "repaired"
+        if self.removed:
+            return "removed"
+        if self.ended or today >= self.shown_until:
+            return "publicity-ended"
+        return "not-yet-served" if today < self.shown_from else None
+
+
+def item_of(row: Row) -> tuple[Any, ...] | None:
+    """The item an event gives, or None where it may never be shown singly."""
+    envelope = row.envelope
+    kind = KINDS.get(envelope["type"].removeprefix(TYPE_PREFIX))
+    if kind is None:
+        return None
+    data = envelope["data"]
+    if kind == "COMPLAINT":
+        data = data["finding"]
+    if kind == "LISTING":
+        first, last = data["listed_on"], FOREVER.isoformat()
+    elif kind == "REWARD":
+        if not data["consent"]:
+            return None
+        first, last = data["on"], FOREVER.isoformat()
+    else:
+        if data is None or data["publicity"] != "SINGLY":
+            return None
+        first, last = data["served_on"], data["public_until"]
+    text = orjson.dumps(data).decode()
+    return (row.position, envelope["id"], envelope["subject"], kind, text, first, last)
+
+
+class Disclosure:
+    """The projection `disclosure`, and the events as a reader may see them."""
+
+    def __init__(self, ledger: Ledger, schema: str = "disclosure_1") -> None:
+        self.schema = schema
+        self._ledger = ledger
+        self._items = f"SELECT {ITEM_COLUMNS} FROM {schema}.items"
+
+    def fold(self, cursor: Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
+        """Take in a batch: new items in one COPY, then what happened to items, in order."""
+        items: list[tuple[Any, ...]] = []
+        changes: list[tuple[str, str]] = []
+        for row in rows:
+            kind = row.envelope["type"].removeprefix(TYPE_PREFIX)
+            if kind not in MEANINGS:
+                raise UnknownEventType(
+                    id=row.envelope["id"], stream=row.envelope["source"], type=kind
+                )
+            item = item_of(row)
+            if item is not None:
+                items.append(item)
+            elif kind in CHANGES:
+                changes.append((CHANGES[kind], row.envelope["data"]["target"]))
+        if items:
+            statement = (
+                f"COPY {self.schema}.items"
+                " (position, id, subject, kind, data, shown_from, shown_until) FROM STDIN"
+            )
+            with cursor.copy(statement.encode()) as copy:
+                for one in items:
+                    copy.write_row(one)
+        for change, target in changes:
+            cursor.execute(
+                f"UPDATE {self.schema}.items SET {change} WHERE id = %s".encode(), [target]
+            )
+
+    def settle(self, cursor: Cursor[tuple[Any, ...]], today: date) -> bool:
+        """Nothing is left to compute after folding."""
+        return False
+
+    def position(self) -> int:
+        """All events up to here are judged."""
+        return progress_of(self._ledger, self.schema).position
+
+    def items(self, subject: str) -> list[Item]:
+        """Every item of a provider, shown or not, in the order of the log."""
+        query = f"{self._items} WHERE subject = %s ORDER BY position"
+        return [Item(*row) for row in self._ledger.rows(query.encode(), [subject])]
+
+    def ending(self, today: date, limit: int) -> list[Item]:
+        """Items whose period is over and whose end is not recorded yet (for the worker)."""
+        query = (
+            f"{self._items} WHERE shown_until <= %s AND NOT ended AND NOT overturned"
+            " AND NOT repaired AND NOT removed ORDER BY shown_until, position LIMIT %s"
+        )
+        return [Item(*row) for row in self._ledger.rows(query.encode(), [today, limit])]
+
+    def lines(
+        self,
+        after: int,
+        limit: int,
+        reader: Reader,
+        *,
+        today: date,
+        stream: str | None = None,
+    ) -> list[tuple[int, bytes]]:
+        """Up to `limit` lines after a position, each as this reader may see it."""
+        if stream is None:
+            stored = self._ledger.read(after, limit)
+        else:
+            stored = self._ledger.read_stream_after(stream, after, limit)
+        entitled = reader.sees_all_of(None) or (
+            stream is not None
+            and stream == provider_stream(reader.organisation)
+            and reader.sees_all_of(reader.organisation)
+        )
+        if entitled:
+            return [(one.position, _line(one)) for one in stored]
+        judged = self.position()
+        stored = [one for one in stored if one.position <= judged]
+        return self._judge(stored, reader, today)
+
+    def line(self, position: int, reader: Reader, *, today: date) -> bytes | None:
+        """The line of one position, or None beyond the end."""
+        lines = self.lines(position - 1, 1, reader, today=today)
+        return lines[0][1] if lines and lines[0][0] == position else None
+
+    def _judge(
+        self, stored: Sequence[Stored], reader: Reader, today: date
+    ) -> list[tuple[int, bytes]]:
+        envelopes = [orjson.loads(one.state) for one in stored]
+        targets = [UUID(envelope["data"].get("target") or envelope["id"]) for envelope in envelopes]
+        query = f"{self._items} WHERE id = ANY(%s)"
+        rows = self._ledger.rows(query.encode(), [targets]) if targets else []
+        items = {item.id: item for item in (Item(*row) for row in rows)}
+        lines: list[tuple[int, bytes]] = []
+        for one, envelope, target in zip(stored, envelopes, targets, strict=True):
+            if reader.sees_all_of(envelope.get("subject")):
+                lines.append((one.position, _line(one)))
+                continue
+            stub = _stub(envelope, items.get(target), today)
+            lines.append((one.position, _line(one) if stub is None else _stub_line(one, stub)))
+        return lines
+
+
+def _stub(envelope: Mapping[str, Any], item: Item | None, today: date) -> dict[str, str] | None:
+    """What the public gets in place of an event; None where it gets the event itself."""
+    kind = envelope["type"].removeprefix(TYPE_PREFIX)
+    if envelope["visibility"] != "public" and kind != "publicity.ended.v1":
+        return {"withheld": "not-public"}
+    if kind in KINDS:
+        reason = "not-public" if item is None else item.withheld(today)
+        return None if reason is None else {"withheld": reason}
+    if kind in CHANGES:
+        if item is None:
+            return {"withheld": "not-public"}
+        if kind in WITHDRAWALS:
+            return {"withheld": kind, "retracts": f"{item.position:020d}"}
+        reason = item.withheld(today)
+        return None if reason is None else {"withheld": reason}
+    return None
+
+
+def _line(stored: Stored) -> bytes:
+    return b'{"sequence":"%020d",%b' % (stored.position, stored.state[1:])
+
+
+def _stub_line(stored: Stored, stub: Mapping[str, str]) -> bytes:
+    return orjson.dumps({"sequence": f"{stored.position:020d}", **stub})

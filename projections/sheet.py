@@ -1,0 +1,197 @@
+"""The public sheet of a provider (domain.md §7), and the search before it.
+
+Everything here is for everybody's eyes: it holds only what `Disclosure` shows today. The public
+explanation names each public item and puts all the rest into one line without count, date or
+authority, so that it closes and tells nothing else. A provider that is not registered has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from ledger.identity import FULL_WIDTH
+from ledger.rulebook import Named, Rulebook, Rulebooks
+from ledger.scale import Scales
+from ledger.store import Ledger
+from projections.disclosure import Disclosure, Item
+from projections.scores import Scores, restoring
+from projections.scoring import Fact, Result, score
+
+MAX_REASONS = 4
+SEARCH_COLUMNS = ("provider", "name", "grade", "score", "status")
+
+
+class Sheets:
+    """What the public may see of providers, now."""
+
+    def __init__(self, ledger: Ledger, scores: Scores, disclosure: Disclosure) -> None:
+        self._ledger = ledger
+        self._scores = scores
+        self._disclosure = disclosure
+
+    def sheet(self, identifier: str, *, today: date) -> dict[str, Any] | None:
+        """The sheet as plain data, or None where there is no page."""
+        current = self._scores.current(identifier)
+        if current is None:
+            return None
+        rules = self._scores.rulebooks()
+        assert rules.opening is not None
+        assert rules.scales is not None
+        position = min(self._scores.position(), self._disclosure.position())
+        facts = self._scores.facts(identifier)
+        result = score(facts, rules.scales, as_of=today, known_at=position)
+        shown = [
+            item for item in self._disclosure.items(identifier) if item.withheld(today) is None
+        ]
+        points = _points(result, shown)
+        adverse = [item for item in shown if item.kind != "REWARD"]
+        next_ = _Next(facts, rules.scales, today)
+        reasons = sorted(
+            (item for item in adverse if Decimal(points[str(item.id)]) < 0),
+            key=lambda item: (Decimal(points[str(item.id)]), str(item.id)),
+        )
+        return {
+            "provider": identifier,
+            "name": current["name"],
+            "entity_kind": current["entity_kind"],
+            "status": current["status"],
+            "ledger": rules.opening.name,
+            "purpose": rules.opening.purpose,
+            "as_of": today.isoformat(),
+            "position": position,
+            "rulebook": result["rulebook"],
+            "score": result["score"],
+            "grade": result["grade"],
+            "confidence": result["confidence"],
+            "evidence_count": result["evidence_count"],
+            "listed": result["grade"] == "X",
+            "items": [
+                _item(one, points, rules, _Next(facts, rules.scales, today)) for one in adverse
+            ],
+            "merits": [_merit(one, points, rules) for one in shown if one.kind == "REWARD"],
+            "explanation": _explanation(result, shown, points),
+            "reasons": [str(item.id) for item in reasons[:MAX_REASONS]],
+        }
+
+    def search(
+        self, q: str, grade: str | None, after: str, limit: int, *, today: date
+    ) -> list[dict[str, Any]]:
+        """Up to `limit` providers after an identifier, by part of the name or start of the code.
+
+        The grade is the one of `today`: rows that time has changed since are settled within the
+        second, and the sheet itself is always computed.
+        """
+        wanted = q.strip()
+        code = _code(wanted)
+        rows = self._ledger.rows(
+            f"SELECT subject, name, grade, score, status FROM {self._scores.schema}.scores"
+            " WHERE subject > %s AND grade IS NOT NULL AND (%s::text IS NULL OR grade = %s)"
+            " AND (%s = '' OR starts_with(subject, %s) OR position(lower(%s) IN lower(name)) > 0)"
+            " ORDER BY subject LIMIT %s".encode(),
+            [after, grade, grade, wanted, code, wanted, limit],
+        )
+        return [dict(zip(SEARCH_COLUMNS, row, strict=True)) for row in rows]
+
+
+def _code(text: str) -> str:
+    """What a person typed as (the start of) an identifier: no spaces, upper case, half width."""
+    compact = "".join(text.split())
+    return compact.translate(FULL_WIDTH).upper()
+
+
+class _Next:
+    """When the points of an item next change by time alone."""
+
+    def __init__(self, facts: Sequence[Fact], scales: Scales, today: date) -> None:
+        self._facts, self._scales, self._today = facts, scales, today
+
+    def step(self, item: Item) -> dict[str, str] | None:
+        if item.kind == "LISTING":
+            return None
+        found = restoring(self._facts, self._scales, as_of=self._today, fact_id=str(item.id))
+        return None if found is None else {"on": found[0].isoformat(), "points": found[1]}
+
+
+def _points(result: Result, shown: Sequence[Item]) -> dict[str, str]:
+    """The points of each shown item; a listing in force bears the veto."""
+    lines = {str(line["fact"]): str(line["points"]) for line in result["contributions"]}
+    points = {str(item.id): lines.get(str(item.id), "0.00") for item in shown}
+    listings = [str(item.id) for item in shown if item.kind == "LISTING"]
+    veto = [line for line in result["adjustments"] if line["reason"] == "VETO"]
+    if veto and listings:
+        points[listings[0]] = str(veto[0]["points"])
+    return points
+
+
+def _explanation(
+    result: Result, shown: Sequence[Item], points: Mapping[str, str]
+) -> dict[str, Any]:
+    lines = [{"id": str(item.id), "points": points[str(item.id)]} for item in shown]
+    named = sum((Decimal(line["points"]) for line in lines), Decimal("0.00"))
+    other = Decimal(result["score"]) - Decimal(result["baseline"]) - named
+    return {
+        "baseline": result["baseline"],
+        "lines": lines,
+        "other": str(other + Decimal("0.00")),
+        "score": result["score"],
+    }
+
+
+def _item(item: Item, points: Mapping[str, str], rules: Rulebooks, next_: _Next) -> dict[str, Any]:
+    data = orjson.loads(item.data)
+    decided_on = data.get("decided_on") or data["listed_on"]
+    book = rules.of(date.fromisoformat(decided_on))
+    return {
+        "id": str(item.id),
+        "position": item.position,
+        "kind": item.kind,
+        "family": data.get("family"),
+        "category": data.get("category"),
+        "severity": data.get("severity"),
+        "names": _names(book, data),
+        "issuer": data["issuer"],
+        "document_no": data["document_no"],
+        "law_article": data["law_article"],
+        "occurred_on": data.get("occurred_on"),
+        "decided_on": decided_on,
+        "served_on": data.get("served_on"),
+        "public_until": None if item.kind == "LISTING" else item.shown_until.isoformat(),
+        "status": "SUSPENDED" if item.suspended else "FULFILLED" if item.fulfilled else "EFFECTIVE",
+        "late_entry": data.get("late_entry", False),
+        "points": points[str(item.id)],
+        "next_step": next_.step(item),
+    }
+
+
+def _merit(item: Item, points: Mapping[str, str], rules: Rulebooks) -> dict[str, Any]:
+    data = orjson.loads(item.data)
+    book = rules.of(date.fromisoformat(data["on"]))
+    return {
+        "id": str(item.id),
+        "item": data["item"],
+        "names": {"item": _name(book.items.merits, data["item"])},
+        "issuer": data["issuer"],
+        "document_no": data["document_no"],
+        "on": data["on"],
+        "points": points[str(item.id)],
+    }
+
+
+def _names(book: Rulebook, data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The words for every code of an item, from the rulebook it was decided under."""
+    names = {"issuer_kind": _name(book.items.issuers, data["issuer"]["kind"])}
+    if "family" in data:
+        names["family"] = _name(book.items.families, data["family"])
+        names["category"] = _name(book.items.categories, data["category"])
+        names["severity"] = _name(book.items.severities, data["severity"])
+    return names
+
+
+def _name(table: Mapping[str, Named], code: str) -> dict[str, str]:
+    named = table[code]
+    return {"zh": named.zh, "en": named.en}
