@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -31,6 +31,7 @@ from ledger.store import Ledger, Stored
 
 MAX_ATTEMPTS = 30
 MAX_STREAMS = 20_000
+MAX_PRELOADED_VERSION = 200
 RULEBOOKS_FRESH_SECONDS = 60
 
 S = TypeVar("S", provider.Provider, rulebook.Rulebooks)
@@ -96,6 +97,33 @@ class Desk:
 
         kept = self._keep(identifier)
         return await self._write(kept, Intent(decide, actor, identifier, key, causation))
+
+    async def preload(self, identifiers: Iterable[str]) -> set[str]:
+        """Read the streams of many providers in one query; those that the ledger knows.
+
+        Of a long stream only the beginning: its state is then behind, which costs its first
+        command another try and nothing else.
+        """
+        asked = set(identifiers)
+        known = {one for one in asked if (kept := self._keep(one).state) and kept.version}
+        wanted = [one for one in asked if self._keep(one).state is None]
+        if not wanted:
+            return known
+        rows = await self._read(
+            lambda: self.ledger.read_streams(
+                [provider_stream(one) for one in wanted], up_to_version=MAX_PRELOADED_VERSION
+            )
+        )
+        states = {one: provider.Provider(one) for one in wanted}
+        for row in rows:
+            event = decode(row.state)
+            assert event.subject is not None
+            provider.evolve(states[event.subject], event)
+        for one, state in states.items():
+            queued = self._keep(one)
+            if queued.state is None and not queued.queue.locked():
+                queued.state = state
+        return known | {one for one, state in states.items() if state.version}
 
     async def publish_rulebook(
         self, command: rulebook.PublishRulebook, actor: Actor, *, key: Key | None = None

@@ -8,7 +8,7 @@ any Python path in the evidence.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -150,10 +150,19 @@ class Ledger(Application[str]):
             f"SELECT notification_id, state FROM {name}events WHERE originator_id = %s"
             " AND notification_id > %s ORDER BY originator_version LIMIT %s"
         ).encode()
+        self._read_streams = (
+            f"SELECT notification_id, state FROM {name}events WHERE originator_id = ANY (%s)"
+            " AND originator_version <= %s ORDER BY originator_id, originator_version"
+        ).encode()
         self._read_head = f"SELECT position, recorded_at FROM {name}head".encode()
         self._read_key = (
             f"SELECT digest, first_position FROM {name}keys"
             " WHERE issuer = %s AND subject = %s AND key = %s"
+        ).encode()
+        self._read_keys = (
+            f"SELECT subject, key, digest, first_position FROM {name}keys"
+            " JOIN unnest(%s::text[], %s::text[]) AS asked (subject, key) USING (subject, key)"
+            " WHERE issuer = %s"
         ).encode()
         self._read_id = (
             f"SELECT notification_id, state FROM {name}events WHERE event_id = %s"
@@ -188,6 +197,12 @@ class Ledger(Application[str]):
         """Up to `limit` events of a stream with a position greater than `after`, in order."""
         return [Stored(*row) for row in self.rows(self._read_stream_after, [stream, after, limit])]
 
+    def read_streams(self, streams: Sequence[str], *, up_to_version: int) -> list[Stored]:
+        """The first events of many streams in one query; each stream's are in order."""
+        return [
+            Stored(*row) for row in self.rows(self._read_streams, [list(streams), up_to_version])
+        ]
+
     def read_id(self, id: UUID) -> Stored | None:
         """The event with this id."""
         rows = self.rows(self._read_id, [id])
@@ -201,6 +216,14 @@ class Ledger(Application[str]):
         """The request digest and first position recorded under an idempotency key."""
         rows = self.rows(self._read_key, [issuer, subject, key])
         return (rows[0][0], rows[0][1]) if rows else None
+
+    def find_keys(
+        self, issuer: str, asked: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[bytes, int]]:
+        """Those of many (subject, key) that are recorded, with request digest and position."""
+        subjects, keys = [one[0] for one in asked], [one[1] for one in asked]
+        rows = self.rows(self._read_keys, [subjects, keys, issuer])
+        return {(subject, key): (digest, at) for subject, key, digest, at in rows}
 
     def close(self) -> None:
         """Finish what is queued; close every connection."""

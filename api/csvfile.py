@@ -1,0 +1,162 @@
+"""A CSV file as records, each with the line it stands on; what is malformed is told and passed by.
+
+RFC 4180 as far as files keep to it: any delimiter, any encoding in which a line feed is the byte
+0x0A, plain or gzip. A fault concerns its own line: after a quote that is never closed, reading
+goes on at the next line. Memory is bounded whatever the file holds. Knows nothing of providers.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+MAX_LINE_BYTES = 1024 * 1024
+MAX_RECORD_LINES = 64
+GZIP_MAGIC = b"\x1f\x8b"
+UNCLOSED = "unexpected end of data"
+
+
+class Record(NamedTuple):
+    """The cells of a record, the number of its first line (from 1), and its bytes."""
+
+    line: int
+    cells: list[str]
+    raw: bytes
+
+
+class Fault(NamedTuple):
+    """A line that is no record, and why not."""
+
+    line: int
+    reason: str
+
+
+class NoHeader(ValueError):
+    """The file has no usable first record; the reason is the message."""
+
+
+def unpacked(stream: BinaryIO) -> BinaryIO:
+    """The stream itself, or what a gzip file holds; told by its first bytes, not by its name."""
+    buffered = io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream
+    assert isinstance(buffered, io.BufferedReader)
+    if buffered.peek(2)[:2] == GZIP_MAGIC:
+        return io.BufferedReader(gzip.GzipFile(fileobj=buffered), 256 * 1024)
+    return buffered
+
+
+class CsvFile:
+    """The records of a CSV file after its header. Iterate once."""
+
+    def __init__(self, stream: BinaryIO, *, encoding: str, delimiter: str) -> None:
+        """Reads the header. Raises NoHeader."""
+        # A byte-order mark is no part of the first column's name, whoever wrote it there.
+        self._encoding = "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" else encoding
+        self._delimiter = delimiter
+        self._lines = _physical_lines(stream)
+        self._ahead: deque[tuple[int, bytes] | Fault] = deque()
+        first = next(self._read(), None)
+        if first is None:
+            raise NoHeader("the file is empty")
+        if isinstance(first, Fault):
+            raise NoHeader(f"line {first.line}: {first.reason}")
+        self.columns = [cell.strip() for cell in first.cells]
+        self.columns[0] = self.columns[0].removeprefix("\ufeff").strip().strip('"')
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if twice:
+            raise NoHeader(f"line {first.line}: a column's name stands there twice: {twice}")
+
+    def __iter__(self) -> Iterator[Record | Fault]:
+        wanted = len(self.columns)
+        for one in self._read():
+            if isinstance(one, Fault) or len(one.cells) == wanted:
+                yield one
+                continue
+            lines = one.raw.splitlines(keepends=True)
+            if len(lines) > 1:
+                # A stray quote may have swallowed good lines: give back all but the first.
+                self._ahead.extendleft(
+                    reversed([(one.line + n, line) for n, line in enumerate(lines[1:], 1)])
+                )
+                yield Fault(one.line, "a quoted field is not closed on this line")
+                continue
+            yield Fault(one.line, f"{len(one.cells)} fields where the header has {wanted}")
+
+    def _next(self) -> tuple[int, bytes] | Fault | None:
+        return self._ahead.popleft() if self._ahead else next(self._lines, None)
+
+    def _read(self) -> Iterator[Record | Fault]:
+        while (line := self._next()) is not None:
+            if isinstance(line, Fault):
+                yield line
+            elif line[1].strip():
+                yield self._record(*line)
+
+    def _record(self, number: int, raw: bytes) -> Record | Fault:
+        parsed = self._parse(raw)
+        if parsed == UNCLOSED:
+            return self._continued(number, raw)
+        if isinstance(parsed, str):
+            return Fault(number, parsed)
+        return Record(number, parsed, raw)
+
+    def _continued(self, number: int, raw: bytes) -> Record | Fault:
+        """A record of several lines; if none comes of it, only its first line is lost."""
+        taken: list[tuple[int, bytes] | Fault] = []
+        whole = raw
+        while len(taken) < MAX_RECORD_LINES and len(whole) < MAX_LINE_BYTES:
+            line = self._next()
+            if line is None:
+                break
+            taken.append(line)
+            if isinstance(line, Fault):
+                break
+            whole += line[1]
+            if b'"' in line[1]:
+                parsed = self._parse(whole)
+                if isinstance(parsed, list):
+                    return Record(number, parsed, whole)
+                if parsed != UNCLOSED:
+                    break
+        self._ahead.extendleft(reversed(taken))
+        return Fault(number, "a quoted field is not closed on this line")
+
+    def _parse(self, raw: bytes) -> list[str] | str:
+        """The cells of one record, or why it is none."""
+        try:
+            text = raw.decode(self._encoding)
+        except UnicodeDecodeError as error:
+            bad = raw[error.start : error.start + 4].hex(" ")
+            return f"not {self._encoding} at byte {error.start + 1} of the line (bytes {bad})"
+        if "\0" in text:
+            return "contains a NUL character"
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter, strict=True))
+        except csv.Error as error:
+            return UNCLOSED if UNCLOSED in str(error) else f"malformed: {error}"
+        if len(rows) != 1:
+            return "a carriage return stands inside an unquoted field"
+        return rows[0]
+
+
+def _physical_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes] | Fault]:
+    number = 0
+    while True:
+        try:
+            line = stream.readline(MAX_LINE_BYTES + 1)
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                yield Fault(number, f"longer than {MAX_LINE_BYTES} bytes")
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(MAX_LINE_BYTES)
+                continue
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            yield Fault(number + 1, f"the compressed file is damaged from here on: {error}")
+            return
+        if not line:
+            return
+        yield number, line

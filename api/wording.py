@@ -1,0 +1,97 @@
+"""What a reader of the pages sees instead of a code, in zh-CN, and how amounts are written.
+
+Knows the system's own codes; what the rulebook defines (families, severities, issuers, merits)
+brings its words along. A code that stands in no table here is a programming error and raises
+KeyError; only grades may come from a rulebook that has other letters. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+MINUS = "\N{MINUS SIGN}"
+BIDI_CONTROLS = dict.fromkeys(
+    [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\N{REPLACEMENT CHARACTER}"
+)
+"""Characters that turn the direction of text: no name needs them, and a false one may."""
+
+GRADES = {
+    "A": "优秀",
+    "B": "良好",
+    "C": "一般",
+    "D": "较差",
+    "N": "暂不评级",
+    "X": "严重失信",
+}
+PROVIDER_STATUS = {
+    "registered": "已登记,未经准入审核",
+    "admitted": "已准入",
+    "suspended": "准入暂停",
+    "exited": "已退出",
+}
+ITEM_KINDS = {
+    "PENALTY": "处罚",
+    "BREACH": "合同违约",
+    "COMPLAINT": "投诉查实",
+    "LISTING": "严重失信名单",
+}
+ITEM_STATUS = {
+    "EFFECTIVE": "生效中",
+    "SUSPENDED": "审查期间暂停执行",
+    "FULFILLED": "义务已履行",
+}
+CONFIDENCE = {"LOW": "低", "MEDIUM": "中", "HIGH": "高"}
+PERIODS = {"days": "日", "working_days": "个工作日", "months": "个月"}
+
+
+class Mark(NamedTuple):
+    """How the pages of a ledger that is not in production are marked."""
+
+    short: str
+    long: str
+    why: str
+
+
+MARKS = {
+    "production": None,
+    "demonstration": Mark(
+        "演示数据", "演示数据,均属虚构", "所列主体、机关与文书均不存在,仅用于展示本系统。"
+    ),
+    "test-data": Mark(
+        "测试数据", "测试数据,不作公示", "为试用本系统而导入,不构成对任何主体的评价。"
+    ),
+}
+"""By the purpose with which the ledger was opened."""
+
+
+def grade_words(letter: str) -> str:
+    """The words of a grade, 「本系统诚信等级」."""
+    return GRADES.get(letter, "级")
+
+
+def sign(amount: str) -> str:
+    """`minus`, `plus` or `zero`."""
+    value = Decimal(amount)
+    return "minus" if value < 0 else "plus" if value > 0 else "zero"
+
+
+def signed(amount: str) -> str:
+    """An amount of points with its sign, as a reader expects it: −5.00, +2.00, 0.00."""
+    value = Decimal(amount)
+    return f"{'+' if value > 0 else MINUS if value < 0 else ''}{abs(value):.2f}"
+
+
+def unsigned(amount: str) -> str:
+    """An amount of points without its sign."""
+    return f"{abs(Decimal(amount)):.2f}"
+
+
+def period(count: int, unit: str) -> str:
+    """A period of the rulebook: 5 个工作日."""
+    return f"{count} {PERIODS[unit]}"
+
+
+def without_bidi_controls(value: object) -> object:
+    """A text in which nothing turns the direction of what follows it; others as they are."""
+    return value.translate(BIDI_CONTROLS) if isinstance(value, str) else value
