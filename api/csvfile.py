@@ -15,10 +15,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from ledger.errors import Words
+
 MAX_LINE_BYTES = 1024 * 1024
 MAX_RECORD_LINES = 64
 GZIP_MAGIC = b"\x1f\x8b"
-UNCLOSED = "unexpected end of data"
+UNCLOSED = Words("a quoted field is not closed on this line", "该行的引号没有闭合")
 
 
 class Record(NamedTuple):
@@ -33,20 +35,18 @@ class Fault(NamedTuple):
     """A line that is no record, and why not."""
 
     line: int
-    reason: str
+    reason: Words
 
 
 class NoHeader(ValueError):
     """The file has no usable first record; the reason is the message."""
 
 
-def unpacked(stream: BinaryIO) -> BinaryIO:
+def unpacked(stream: io.BufferedReader) -> BinaryIO:
     """The stream itself, or what a gzip file holds; told by its first bytes, not by its name."""
-    buffered = io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream
-    assert isinstance(buffered, io.BufferedReader)
-    if buffered.peek(2)[:2] == GZIP_MAGIC:
-        return io.BufferedReader(gzip.GzipFile(fileobj=buffered), 256 * 1024)
-    return buffered
+    if stream.peek(2)[:2] == GZIP_MAGIC:
+        return io.BufferedReader(gzip.GzipFile(fileobj=stream), 256 * 1024)
+    return stream
 
 
 class CsvFile:
@@ -54,8 +54,7 @@ class CsvFile:
 
     def __init__(self, stream: BinaryIO, *, encoding: str, delimiter: str) -> None:
         """Reads the header. Raises NoHeader."""
-        # A byte-order mark is no part of the first column's name, whoever wrote it there.
-        self._encoding = "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" else encoding
+        self._encoding = encoding
         self._delimiter = delimiter
         self._lines = _physical_lines(stream)
         self._ahead: deque[tuple[int, bytes] | Fault] = deque()
@@ -63,9 +62,8 @@ class CsvFile:
         if first is None:
             raise NoHeader("the file is empty")
         if isinstance(first, Fault):
-            raise NoHeader(f"line {first.line}: {first.reason}")
+            raise NoHeader(f"line {first.line}: {first.reason.en}")
         self.columns = [cell.strip() for cell in first.cells]
-        self.columns[0] = self.columns[0].removeprefix("\ufeff").strip().strip('"')
         twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:
             raise NoHeader(f"line {first.line}: a column's name stands there twice: {twice}")
@@ -76,15 +74,17 @@ class CsvFile:
             if isinstance(one, Fault) or len(one.cells) == wanted:
                 yield one
                 continue
-            lines = one.raw.splitlines(keepends=True)
+            lines = io.BytesIO(one.raw).readlines()
             if len(lines) > 1:
                 # A stray quote may have swallowed good lines: give back all but the first.
                 self._ahead.extendleft(
                     reversed([(one.line + n, line) for n, line in enumerate(lines[1:], 1)])
                 )
-                yield Fault(one.line, "a quoted field is not closed on this line")
+                yield Fault(one.line, UNCLOSED)
                 continue
-            yield Fault(one.line, f"{len(one.cells)} fields where the header has {wanted}")
+            count = len(one.cells)
+            why = f"{count} fields where the header has {wanted}"
+            yield Fault(one.line, Words(why, f"有 {count} 个字段,表头有 {wanted} 个"))
 
     def _next(self) -> tuple[int, bytes] | Fault | None:
         return self._ahead.popleft() if self._ahead else next(self._lines, None)
@@ -100,7 +100,7 @@ class CsvFile:
         parsed = self._parse(raw)
         if parsed == UNCLOSED:
             return self._continued(number, raw)
-        if isinstance(parsed, str):
+        if isinstance(parsed, Words):
             return Fault(number, parsed)
         return Record(number, parsed, raw)
 
@@ -123,23 +123,28 @@ class CsvFile:
                 if parsed != UNCLOSED:
                     break
         self._ahead.extendleft(reversed(taken))
-        return Fault(number, "a quoted field is not closed on this line")
+        return Fault(number, UNCLOSED)
 
-    def _parse(self, raw: bytes) -> list[str] | str:
+    def _parse(self, raw: bytes) -> list[str] | Words:
         """The cells of one record, or why it is none."""
         try:
-            text = raw.decode(self._encoding)
+            # A byte-order mark is no part of the first column's name, whoever wrote it there.
+            text = raw.decode(self._encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
-            bad = raw[error.start : error.start + 4].hex(" ")
-            return f"not {self._encoding} at byte {error.start + 1} of the line (bytes {bad})"
+            where, bad = error.start + 1, raw[error.start : error.start + 4].hex(" ")
+            return Words(
+                f"not {self._encoding} at byte {where} of the line ({bad})",
+                f"第 {where} 个字节起不是 {self._encoding} 编码({bad})",
+            )
         if "\0" in text:
-            return "contains a NUL character"
+            return Words("contains a NUL character", "含有 NUL 字符")
         try:
-            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter, strict=True))
+            lines = io.StringIO(text, newline="\n")
+            rows = list(csv.reader(lines, delimiter=self._delimiter, strict=True))
         except csv.Error as error:
-            return UNCLOSED if UNCLOSED in str(error) else f"malformed: {error}"
-        if len(rows) != 1:
-            return "a carriage return stands inside an unquoted field"
+            if "unexpected end of data" in str(error):
+                return UNCLOSED
+            return Words(f"malformed: {error}", f"格式错误:{error}")
         return rows[0]
 
 
@@ -150,12 +155,17 @@ def _physical_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes] | Fault]:
             line = stream.readline(MAX_LINE_BYTES + 1)
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                yield Fault(number, f"longer than {MAX_LINE_BYTES} bytes")
+                why = Words(f"longer than {MAX_LINE_BYTES} bytes", f"超过 {MAX_LINE_BYTES} 字节")
+                yield Fault(number, why)
                 while line and not line.endswith(b"\n"):
                     line = stream.readline(MAX_LINE_BYTES)
                 continue
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            yield Fault(number + 1, f"the compressed file is damaged from here on: {error}")
+            why = Words(
+                f"the compressed file is damaged from here on: {error}",
+                f"压缩文件自此处起损坏:{error}",
+            )
+            yield Fault(number + 1, why)
             return
         if not line:
             return

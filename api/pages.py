@@ -10,31 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
-from functools import partial
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import psycopg
 from fastapi import APIRouter, Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from api import wording
+from api.layout import bands_in_words, scale_of, sheet_view
 from ledger.calendar import local_day
-from ledger.errors import InvalidIdentifier, LedgerError, LedgerNotOpened
-from ledger.events import UNPRINTABLE
-from ledger.identity import group_identifier, parse_identifier
+from ledger.errors import InvalidIdentifier, LedgerNotOpened, Unavailable
+from ledger.fields import UNPRINTABLE
+from ledger.identity import FULL_WIDTH, group_identifier, parse_identifier
 from ledger.rulebook import Opening, Rulebook, Rulebooks
 from projections.sheet import Sheets
 
 ROWS_A_PAGE = 20
-ITEMS_A_PAGE = 10
 MAX_QUERY_CHARACTERS = 100
 RETRY_AFTER_SECONDS = 5
+PAGES_AT_ONCE = 4
+MAX_WAIT_SECONDS = 2
 USCC_CHARACTERS = 18
 ASSETS = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 HEADERS = {
@@ -46,6 +46,12 @@ HEADERS = {
 }
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 DOWN = (psycopg.OperationalError, psycopg.InterfaceError)
+NO_SUCH_PAGE = (
+    "没有可公示的信息",
+    ["账本中没有这一主体，或该主体没有公示页面。", "请核对名称或统一社会信用代码后重新查询。"],
+)
+NOT_OPENED = ("账本尚未开立", ["账本开立后即可查询。"])
+UNAVAILABLE = ("暂时无法查询", ["系统正在恢复，已登记的信息不受影响。", "请稍候片刻再试。"])
 
 
 class NoSuchPage(Exception):
@@ -70,86 +76,6 @@ def read_assets() -> dict[str, Asset]:
         digest = hashlib.sha256(body).hexdigest()[:16]
         found[name] = Asset(f"/static/{stem}.{digest}.{suffix}", body, media_type)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Paging:
-    """Which part of a list is shown, and the address of the others."""
-
-    number: int
-    pages: int
-    name: str
-    others: Mapping[str, int]
-
-    def href(self, number: int) -> str:
-        """The address of another part; the other lists of the sheet stay where they are."""
-        return f"?{urlencode({**self.others, self.name: number})}#{self.name}"
-
-
-def part_of(everything: Sequence[Any], number: int) -> tuple[list[Any], int, int]:
-    """The part with this number (the nearest there is), its number, and how many there are."""
-    pages = max(1, -(-len(everything) // ITEMS_A_PAGE))
-    number = min(max(number, 1), pages)
-    first = (number - 1) * ITEMS_A_PAGE
-    return list(everything[first : first + ITEMS_A_PAGE]), number, pages
-
-
-def explanation_of(sheet: Mapping[str, Any], shown: set[str]) -> dict[str, Any]:
-    """The explanation with one line for each item on this page and one for those on the others.
-
-    It closes on every page: baseline + lines + elsewhere + other = score.
-    """
-    given = sheet["explanation"]
-    elsewhere = [line for line in given["lines"] if line["id"] not in shown]
-    total = sum((Decimal(line["points"]) for line in elsewhere), Decimal("0.00"))
-    return {
-        **given,
-        "points": {line["id"]: line["points"] for line in given["lines"]},
-        "elsewhere_count": len(elsewhere),
-        "elsewhere": str(total),
-    }
-
-
-def sheet_view(sheet: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str, Any]:
-    """What the template of a sheet needs besides the sheet: newest first, in parts."""
-    items = sorted(sheet["items"], key=lambda i: (i["decided_on"], i["position"]), reverse=True)
-    merits = sorted(sheet["merits"], key=lambda m: (m["on"], m["id"]), reverse=True)
-    shown_items, item_number, item_pages = part_of(items, wanted["items"])
-    shown_merits, merit_number, merit_pages = part_of(merits, wanted["merits"])
-    place = {item["id"]: index // ITEMS_A_PAGE + 1 for index, item in enumerate(items)}
-    by_id = {item["id"]: item for item in items}
-    here = {one["id"] for one in (*shown_items, *shown_merits)}
-    return {
-        "sheet": sheet,
-        "items": shown_items,
-        "merits": shown_merits,
-        "item_paging": Paging(item_number, item_pages, "items", {"merits": merit_number}),
-        "merit_paging": Paging(merit_number, merit_pages, "merits", {"items": item_number}),
-        "reasons": [
-            (by_id[id], "" if id in here else f"?items={place[id]}") for id in sheet["reasons"]
-        ],
-        "explanation": explanation_of(sheet, here),
-    }
-
-
-def scale_of(rulebook: Rulebook, score: str) -> dict[str, Any]:
-    """The bands of the score from 0 to 100, drawn to scale; lengths in hundredths of the width."""
-    upto = Decimal(100)
-    bands = []
-    for band in rulebook.scale.bands:
-        start = max(band.threshold, Decimal(0))
-        bands.append(
-            {
-                "name": band.name,
-                "start": start,
-                "width": upto - start,
-                "middle": (upto + start) / 2,
-                "threshold": f"{start.normalize():f}",
-            }
-        )
-        upto = start
-    ends = "、".join(f"{band['name']} 级 {band['threshold']} 分起" for band in bands)
-    return {"bands": bands, "label": f"诚信分 {score},满分 100;{ends}"}
 
 
 def is_fresh(request: Request, etag: str) -> bool:
@@ -190,7 +116,6 @@ class Pages:
             loader=PackageLoader("api"),
             autoescape=True,
             undefined=StrictUndefined,
-            finalize=wording.without_bidi_controls,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -199,13 +124,14 @@ class Pages:
             "groups": lambda identifier: group_identifier(identifier).split(" "),
             "grade_words": wording.grade_words,
             "status_words": wording.PROVIDER_STATUS.__getitem__,
+            "status_note": wording.STATUS_NOTES.__getitem__,
             "kind_words": wording.ITEM_KINDS.__getitem__,
             "item_status_words": wording.ITEM_STATUS.__getitem__,
             "confidence_words": wording.CONFIDENCE.__getitem__,
             "sign": wording.sign,
             "signed": wording.signed,
             "unsigned": wording.unsigned,
-            "period": lambda clock: wording.period(clock.count, clock.unit),
+            "period": wording.period,
         }
 
     def rules(self, today: date) -> Rulebook:
@@ -232,6 +158,7 @@ class Pages:
         return self.render(
             "search.html",
             here="search",
+            indexable=not request.query_params,
             rows=rows,
             q=q,
             grade=grade,
@@ -245,15 +172,16 @@ class Pages:
 
     def sheet(self, request: Request) -> Response:
         """The sheet of one provider. Raises NoSuchPage."""
+        today = local_day(self._clock())
+        rulebook = self.rules(today)
         written = request.path_params["identifier"]
         try:
             identifier = parse_identifier(written)
         except InvalidIdentifier as error:
             raise NoSuchPage from error
         if identifier != written:
-            return Response(status_code=308, headers={"Location": f"/providers/{identifier}"})
-        today = local_day(self._clock())
-        rulebook = self.rules(today)
+            headers = {**HEADERS, "Location": f"/providers/{identifier}"}
+            return Response(status_code=308, headers=headers)
         sheet = self._sheets.sheet(identifier, today=today)
         if sheet is None:
             raise NoSuchPage
@@ -261,7 +189,7 @@ class Pages:
         return self.render(
             "sheet.html",
             here="sheet",
-            individual=sheet["entity_kind"] == "INDIVIDUAL_BUSINESS",
+            indexable=sheet["entity_kind"] != "INDIVIDUAL_BUSINESS",
             scale=None if sheet["listed"] else scale_of(rulebook, sheet["score"]),
             clocks=rulebook.clocks,
             **sheet_view(sheet, wanted),
@@ -270,21 +198,29 @@ class Pages:
     def about(self, request: Request) -> Response:
         """What the system is, what the grades mean, how to object."""
         rulebook = self.rules(local_day(self._clock()))
-        return self.render("about.html", here="about", rulebook=rulebook, clocks=rulebook.clocks)
+        return self.render(
+            "about.html",
+            here="about",
+            indexable=True,
+            rulebook=rulebook,
+            clocks=rulebook.clocks,
+            bands=bands_in_words(rulebook),
+        )
 
     def error(self, status: int, title: str, lines: Sequence[str]) -> Response:
         """A page that says what is wrong and what to do."""
-        page = self.render("error.html", here="error", title=title, lines=lines, status=status)
+        view = {"title": title, "lines": lines, "status": status}
+        page = self.render("error.html", here="error", indexable=False, **view)
         page.status_code = status
         if status == 503:
             page.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return page
 
-    def render(self, template: str, *, individual: bool = False, **view: Any) -> Response:
-        """A page of this ledger; it is marked unless the ledger is in production."""
+    def render(self, template: str, *, indexable: bool, **view: Any) -> Response:
+        """A page of this ledger; unless in production it is marked, and never indexed."""
         opening = self._opening
         mark = wording.MARKS[opening.purpose] if opening else None
-        noindex = individual or mark is not None or opening is None or view["here"] == "error"
+        noindex = mark is not None or not indexable
         body = self._templates.get_template(template).render(
             name=opening.name if opening else "诚信账本", mark=mark, noindex=noindex, **view
         )
@@ -298,11 +234,11 @@ class Pages:
         try:
             response = page(request)
         except NoSuchPage:
-            return self.error(404, "没有这个页面", ["该主体不存在,或没有可公示的信息。", "请核对代码后重新查询。"])
-        except (LedgerError, *DOWN) as error:
-            if isinstance(error, LedgerError) and error.status != 503:
-                raise
-            return self.error(503, "暂时无法查询", ["数据库暂不可用,请稍后再试。"])
+            return self.error(404, *NO_SUCH_PAGE)
+        except LedgerNotOpened:
+            return self.error(503, *NOT_OPENED)
+        except (Unavailable, *DOWN):
+            return self.error(503, *UNAVAILABLE)
         if response.status_code != 200:
             return response
         etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
@@ -315,10 +251,48 @@ class Pages:
 
 def hint(q: str) -> str | None:
     """What is wrong with a search that looks like a USCC and is none."""
-    if len(q) != USCC_CHARACTERS or not q.isascii() or not q.isalnum():
+    code = "".join(q.split()).translate(FULL_WIDTH)
+    if len(code) != USCC_CHARACTERS or not code.isascii() or not code.isalnum():
         return None
     try:
-        parse_identifier(q)
+        parse_identifier(code)
     except InvalidIdentifier as error:
         return error.chinese()
     return None
+
+
+def pages_router(
+    sheets: Sheets, *, rulebooks: Callable[[], Rulebooks], clock: Callable[[], datetime]
+) -> APIRouter:
+    """The routes of every page and static file (GET and HEAD; not part of the API's schema)."""
+    pages = Pages(sheets, rulebooks=rulebooks, clock=clock)
+    router = APIRouter()
+    # Pages never take all threads and connections from those who write; who waits is told soon.
+    places = asyncio.Semaphore(PAGES_AT_ONCE)
+
+    def page(path: str, show: Callable[[Request], Response]) -> None:
+        async def answer(request: Request) -> Response:
+            try:
+                async with asyncio.timeout(MAX_WAIT_SECONDS):
+                    await places.acquire()
+            except TimeoutError:
+                return pages.error(503, *UNAVAILABLE)
+            try:
+                return await asyncio.to_thread(pages.answer, show, request)
+            finally:
+                places.release()
+
+        router.add_route(path, answer, include_in_schema=False)
+
+    def asset(one: Asset) -> None:
+        async def answer(request: Request) -> Response:
+            return Response(one.body, media_type=one.media_type, headers={**HEADERS, **FOREVER})
+
+        router.add_route(one.href, answer, include_in_schema=False)
+
+    page("/", pages.search)
+    page("/about", pages.about)
+    page("/providers/{identifier}", pages.sheet)
+    for one in pages.assets.values():
+        asset(one)
+    return router

@@ -2,7 +2,7 @@
 
 Knows the system's own codes; what the rulebook defines (families, severities, issuers, merits)
 brings its words along. A code that stands in no table here is a programming error and raises
-KeyError; only grades may come from a rulebook that has other letters. Imports nothing of ours.
+KeyError; only grades may come from a rulebook that has other letters.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
+from ledger.rulebook import Clock
+
 MINUS = "\N{MINUS SIGN}"
-BIDI_CONTROLS = dict.fromkeys(
-    [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\N{REPLACEMENT CHARACTER}"
-)
-"""Characters that turn the direction of text: no name needs them, and a false one may."""
 
 GRADES = {
     "A": "优秀",
@@ -24,12 +22,24 @@ GRADES = {
     "N": "暂不评级",
     "X": "严重失信",
 }
+GRADE_MEANINGS = {
+    "A": "履约与检查依据充分，没有或仅有极少失信记录。",
+    "B": "总体守信，有少量失信记录，或较重的记录已经减轻。",
+    "C": "有较多或较重的失信记录，合作前宜逐项了解。",
+    "D": "有严重或多次失信记录，合作前须审慎核实。",
+}
 PROVIDER_STATUS = {
-    "registered": "已登记,未经准入审核",
+    "registered": "已登记",
     "admitted": "已准入",
     "suspended": "准入暂停",
     "exited": "已退出",
 }
+STATUS_NOTES = {
+    "registered": "该主体经登记为本账本所知，尚未办理准入审核；登记不代表其已具备从业条件。",
+    "suspended": "该主体的准入资格现处于暂停状态，恢复之前不得以已准入服务商的名义承接业务。",
+    "exited": "该主体已退出准入管理，其信用记录依规则继续保存和公示。",
+}
+"""What a provider's status means, wherever it is not admitted."""
 ITEM_KINDS = {
     "PENALTY": "处罚",
     "BREACH": "合同违约",
@@ -56,10 +66,10 @@ class Mark(NamedTuple):
 MARKS = {
     "production": None,
     "demonstration": Mark(
-        "演示数据", "演示数据,均属虚构", "所列主体、机关与文书均不存在,仅用于展示本系统。"
+        "演示数据", "演示数据，均属虚构", "所列主体、机关与文书均不存在，仅用于展示本系统。"
     ),
     "test-data": Mark(
-        "测试数据", "测试数据,不作公示", "为试用本系统而导入,不构成对任何主体的评价。"
+        "测试数据", "测试数据，不作公示", "为试用本系统而导入，不构成对任何主体的评价。"
     ),
 }
 """By the purpose with which the ledger was opened."""
@@ -87,11 +97,6 @@ def unsigned(amount: str) -> str:
     return f"{abs(Decimal(amount)):.2f}"
 
 
-def period(count: int, unit: str) -> str:
+def period(clock: Clock) -> str:
     """A period of the rulebook: 5 个工作日."""
-    return f"{count} {PERIODS[unit]}"
-
-
-def without_bidi_controls(value: object) -> object:
-    """A text in which nothing turns the direction of what follows it; others as they are."""
-    return value.translate(BIDI_CONTROLS) if isinstance(value, str) else value
+    return f"{clock.count} {PERIODS[clock.unit]}"

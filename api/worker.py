@@ -17,7 +17,7 @@ import structlog
 from psycopg_pool import PoolTimeout
 
 from ledger.calendar import local_day
-from ledger.errors import ActConflict, LedgerError, Unavailable
+from ledger.errors import ActConflict, LedgerError, OutcomeUnknown, Unavailable
 from ledger.handle import Desk
 from ledger.identity import Actor
 from ledger.provider import EndPublicity
@@ -43,7 +43,7 @@ async def end_publicity(desk: Desk, disclosure: Disclosure, *, now: datetime) ->
         except ActConflict:
             # Another worker was faster; the projection has not followed yet.
             continue
-        except Unavailable:
+        except (Unavailable, OutcomeUnknown):
             raise
         except LedgerError as error:
             log.error("publicity not ended", item=str(item.id), reason=str(error))

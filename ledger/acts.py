@@ -146,13 +146,23 @@ def decide_act(
 
 
 def decide_end_of_publicity(fact: Fact, *, today: date) -> PublicityEnded:
-    """The end of an item's publicity period. Raises WrongTarget or ActConflict."""
+    """The end of an item's publicity period. Raises WrongTarget, ActConflict or DateInFuture.
+
+    What is overturned or repaired is not shown already: nothing ends. If the repair is revoked,
+    the end may be recorded then.
+    """
     if fact.kind != "demerit" or not fact.public:
         raise errors.WrongTarget(
             target=fact.id, kind=fact.kind, act="publicity_ended", needed="demerit"
         )
+    why: Words | None = None
     if "publicity_ended" in fact.acts:
         why = Words("it has already ended", "公示已经结束")
+    elif "overturned" in fact.acts:
+        why = Words("it was overturned, which is final", "该记录已被撤销,撤销为终局")
+    elif fact.in_force("repaired"):
+        why = Words("it is repaired and not shown", "该记录已完成信用修复,不再公示")
+    if why is not None:
         raise errors.ActConflict(act="publicity_ended", on=today, target=fact.id, why=why)
     if today < fact.public_until:
         raise errors.DateInFuture(

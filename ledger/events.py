@@ -7,66 +7,28 @@ field whose value depends on the rulebook is a code. Meaning of each type: `docs
 
 from __future__ import annotations
 
-import re
-from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-)
+from pydantic import BaseModel, ConfigDict, Field
 
+from ledger.fields import (
+    Citation,
+    Code,
+    Count,
+    Day,
+    EventId,
+    FactId,
+    LegalName,
+    Origin,
+    Reference,
+    Version,
+)
 from ledger.identity import EvidenceDigest, Ref
 
 SCHEMA_PREFIX = "urn:chengxin:schema:"
 
 Purpose = Literal["production", "demonstration", "test-data"]
 Visibility = Literal["public", "party", "officers"]
-
-
-def _parse_day(value: object) -> object:
-    if isinstance(value, str):
-        if len(value) != 10:
-            raise ValueError("a day is written YYYY-MM-DD")
-        return date.fromisoformat(value)
-    return value
-
-
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def _clean(text: str) -> str:
-    if UNPRINTABLE.search(text):
-        raise ValueError("control characters and lone surrogates are not allowed")
-    if text != text.strip():
-        raise ValueError("no space at either end")
-    return text
-
-
-Day = Annotated[date, BeforeValidator(_parse_day), PlainSerializer(date.isoformat)]
-"""A calendar day in Asia/Shanghai, `YYYY-MM-DD`."""
-Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
-"""A code that the rulebook defines."""
-Citation = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_clean)]
-"""A document number or a law article as the authority writes it."""
-LegalName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_clean)]
-"""The name of an organisation, never of a person."""
-Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,79}$")]
-"""An identifier that another register gave: an incident, an inspection, a contract."""
-EventId = Ref
-FactId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}(/merit)?$")]
-Version = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9._-]{0,39}$")]
-"""A rulebook version such as `RB-2026.1`."""
-Origin = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*(/[a-z0-9._-]+)*$", max_length=120)
-]
-"""The log's origin: a scheme-less URL (C2SP tlog-checkpoint)."""
-Count = Annotated[int, Field(ge=0, le=9999)]
 
 
 class Data(BaseModel):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,11 +22,12 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from ledger import errors, provider, rulebook
+from ledger.appender import Answer, Entry, Key
 from ledger.calendar import local_day
 from ledger.envelope import Event, decode, new_id, new_nonce
 from ledger.events import RULEBOOK_STREAM, Data, LedgerOpened, provider_stream
+from ledger.findings import Bench
 from ledger.identity import Actor
-from ledger.recorder import Answer, Entry, Key
 from ledger.store import Ledger, Stored
 
 MAX_ATTEMPTS = 30
@@ -92,7 +93,7 @@ class Desk:
         rules = await self.rulebooks()
 
         def decide(state: provider.Provider) -> Sequence[Data]:
-            bench = provider.Bench(local_day(self.ledger.clock()), rules)
+            bench = Bench(local_day(self.ledger.clock()), rules)
             return provider.decide(state, command, bench)
 
         kept = self._keep(identifier)
@@ -124,6 +125,13 @@ class Desk:
             if queued.state is None and not queued.queue.locked():
                 queued.state = state
         return known | {one for one, state in states.items() if state.version}
+
+    async def find_keys(
+        self, issuer: str, asked: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], bytes]:
+        """The request digests of those of many (subject, key) that are recorded."""
+        found = await self._read(lambda: self.ledger.find_keys(issuer, asked))
+        return {one: digest for one, (digest, _) in found.items()}
 
     async def publish_rulebook(
         self, command: rulebook.PublishRulebook, actor: Actor, *, key: Key | None = None

@@ -18,7 +18,7 @@ from stdnum.cn import uscc
 
 from ledger.errors import InvalidIdentifier, Words
 
-# GB 32100-2015: the first two may be letters too (A 军委, N 农业农村, Y 其他), which stdnum refuses.
+# GB 32100-2015: the first two may be letters too (A 军委, N 农业, Y 其他), which stdnum refuses.
 USCC = re.compile(r"[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}")
 FOREIGN = re.compile(r"([A-Z]{2})-[A-Z0-9]+-[A-Z0-9]+")
 MAX_IDENTIFIER_CHARACTERS = 60
@@ -126,10 +126,26 @@ class EvidenceDigest(BaseModel):
     custodian: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,59}$")]
 
 
+ACTOR = (
+    ("organisation", re.compile(r"[A-Z0-9][A-Z0-9-]{1,59}")),
+    ("role", re.compile(r"[a-z][a-z_]{1,29}")),
+    ("ref", re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")),
+)
+"""How each field of an actor is written: no name of a person fits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who records: the organisation, the role it acts in, and a random reference to the person."""
+    """Who records: the organisation, the role it acts in, and a random reference to the person.
+
+    Raises ValueError for a field that is written otherwise (`ACTOR`).
+    """
 
     organisation: str
     role: str
     ref: str
+
+    def __post_init__(self) -> None:
+        for name, pattern in ACTOR:
+            if pattern.fullmatch(getattr(self, name)) is None:
+                raise ValueError(f"actor: {name} {getattr(self, name)!r} is not {pattern.pattern}")

@@ -18,26 +18,14 @@ from pydantic import Field
 from ledger import errors, events
 from ledger.acts import ACT_OF_EVENT, ACTS, Fact, decide_act, decide_end_of_publicity
 from ledger.envelope import Event
-from ledger.events import Data, Day, FindingFields, InspectionFields, Reference, TargetFields
+from ledger.events import Data, InspectionFields, TargetFields
+from ledger.fields import Day, EventId, Reference
+from ledger.findings import Bench, ComplaintFinding, ConfirmBreach, ImposePenalty, finding_fields
 from ledger.identity import EvidenceDigest
-from ledger.rulebook import Rulebook, Rulebooks
+from ledger.rulebook import Rulebook
 
 CLEAN_INSPECTION = "INSPECTION_CLEAN"
 COMPLETED_CONTRACT = "CONTRACT_COMPLETED"
-
-
-class Display(Data):
-    """Until when a finding is shown, where its issuer set a shorter period than the longest."""
-
-    public_until: Day | None = None
-
-
-class ImposePenalty(FindingFields, Display):
-    """Record a penalty that was imposed elsewhere."""
-
-
-class ComplaintFinding(FindingFields, Display):
-    """The finding of a substantiated complaint."""
 
 
 class RecordComplaintOutcome(Data):
@@ -50,13 +38,6 @@ class RecordComplaintOutcome(Data):
     finding: ComplaintFinding | None = None
 
 
-class ConfirmBreach(FindingFields, Display):
-    """Record a contract breach that was confirmed on one of five grounds (domain.md §3)."""
-
-    contract: Reference
-    ground: Literal["JUDGMENT", "AWARD", "SIGNED_MEDIATION", "ADMISSION", "UNANSWERED_NOTICE"]
-
-
 class RecordInspection(InspectionFields):
     """Record a finished inspection."""
 
@@ -64,7 +45,7 @@ class RecordInspection(InspectionFields):
 class EndPublicity(Data):
     """End the display of an item whose period is over (the worker's command)."""
 
-    target: events.EventId
+    target: EventId
 
 
 @dataclass(slots=True)
@@ -152,23 +133,6 @@ STATUS_BEFORE: dict[type[Data], tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What a decision rests on besides the stream: the recording day and the rulebooks."""
-
-    today: date
-    rulebooks: Rulebooks
-
-    def now(self) -> Rulebook:
-        """The rulebook of the recording day, whose periods bind the recording itself."""
-        return self.rulebooks.of(self.today)
-
-    def check_past(self, name: str, on: date) -> None:
-        """Raises DateInFuture for a day after the recording day."""
-        if on > self.today:
-            raise errors.DateInFuture(field=name, on=on, limit=self.today, today=self.today)
-
-
 def decide(state: Provider, command: Data, bench: Bench) -> Sequence[Data]:
     """The events that `command` leads to. Raises LedgerError; the state stays as it is."""
     if isinstance(command, events.ProviderRegistered):
@@ -247,12 +211,8 @@ def _decide_breach(state: Provider, command: ConfirmBreach, bench: Bench) -> Dat
 def _finding(
     state: Provider, command: ImposePenalty | ComplaintFinding | ConfirmBreach, bench: Bench
 ) -> dict[str, Any]:
-    """The fields of the finding event; every clause a finding can break is checked here."""
-    _check_dates(command, bench)
-    for on in (command.occurred_on, command.decided_on):
-        _check_codes(command, bench.rulebooks.of(on), on)
-    rulebook = bench.rulebooks.of(command.decided_on)
-    _check_gravity(command, rulebook)
+    """The fields of the finding event; what only the stream can tell is checked here."""
+    fields = finding_fields(command, bench)
     _once(
         state,
         "finding",
@@ -266,75 +226,7 @@ def _finding(
         raise errors.WrongCategory(
             what=f"incident {command.incident}", category=known, given=command.category
         )
-    earliest, latest = rulebook.publicity_ends(command.severity, command.decided_on)
-    public_until = latest if command.public_until is None else command.public_until
-    if not earliest <= public_until <= latest:
-        raise errors.PublicityOutOfRange(on=public_until, earliest=earliest, latest=latest)
-    late = bench.now().clocks.days("late_entry")
-    fields = {name: getattr(command, name) for name in FindingFields.model_fields}
-    return fields | {
-        "publicity": rulebook.items.severities[command.severity].publicity,
-        "public_until": public_until,
-        "late_entry": bench.today - command.decided_on > late,
-    }
-
-
-def _check_dates(command: FindingFields, bench: Bench) -> None:
-    days = [("occurred_on", command.occurred_on), ("decided_on", command.decided_on)]
-    for pair in (
-        (days[0], days[1]),
-        (days[1], ("served_on", command.served_on)),
-        (days[0], ("ended_on", command.ended_on or command.occurred_on)),
-    ):
-        (earlier, earlier_on), (later, later_on) = pair
-        if later_on < earlier_on:
-            raise errors.DateOrder(
-                later=later, later_on=later_on, earlier=earlier, earlier_on=earlier_on
-            )
-    bench.check_past("decided_on", command.decided_on)
-    if command.ended_on is not None:
-        bench.check_past("ended_on", command.ended_on)
-    latest = bench.today + bench.now().clocks.days("service_by_notice")
-    if command.served_on > latest:
-        raise errors.DateInFuture(
-            field="served_on", on=command.served_on, limit=latest, today=bench.today
-        )
-
-
-def _check_codes(command: FindingFields, rulebook: Rulebook, on: date) -> None:
-    scale, items = rulebook.scale, rulebook.items
-    checks: list[tuple[str, str, bool]] = [
-        ("severity", command.severity, scale.knows_severity(command.severity)),
-        ("issuer.kind", command.issuer.kind, command.issuer.kind in scale.issuer_weight),
-        ("family", command.family, command.family in items.families),
-        *(("mitigation", code, code in scale.mitigation) for code in command.mitigation),
-    ]
-    for name, value, known in checks:
-        if not known:
-            raise errors.CodeNotInForce(field=name, value=value, rulebook=rulebook.version, on=on)
-    category = items.families[command.family].category
-    if category != command.category:
-        raise errors.WrongCategory(
-            what=f"family {command.family}", category=category, given=command.category
-        )
-
-
-def _check_gravity(command: FindingFields, rulebook: Rulebook) -> None:
-    family = rulebook.items.families[command.family]
-    rank = rulebook.severity_rank
-    if not rank(family.least) <= rank(command.severity) <= rank(family.gravest):
-        raise errors.SeverityOutOfRange(
-            family=command.family,
-            least=family.least,
-            gravest=family.gravest,
-            severity=command.severity,
-        )
-    if rank(command.severity) > rank(rulebook.items.issuers[command.issuer.kind].gravest):
-        raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=command.severity)
-    if command.severity != family.default and command.severity_reason is None:
-        raise errors.SeverityReasonMissing(
-            family=command.family, default=family.default, severity=command.severity
-        )
+    return fields
 
 
 def _once(state: Provider, *what: str) -> None:

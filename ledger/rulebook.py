@@ -8,22 +8,29 @@ of points stands in code. Source of the first one: `docs/rulebook.md`.
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ledger import errors
 from ledger.envelope import Event
-from ledger.events import Code, Data, Day, LedgerOpened, RulebookPublished, Version
-from ledger.scale import InvalidScale, Scale, Scales, add_months, parse_scale
+from ledger.events import Data, LedgerOpened, RulebookPublished
+from ledger.fields import Code, Day, Version, clean
+from ledger.scale import SEVERITIES, InvalidScale, Scale, Scales, add_months, parse_scale, shown
 
-Phrase = Annotated[str, StringConstraints(min_length=1, max_length=80)]
+Phrase = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(clean)]
+PLAIN = re.compile(r"-?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DEEPEST = 8
+SHORTEST_NOTICE = timedelta(days=2)
+"""Whole days between, so that no fact is recorded under the rules that a rulebook replaces: a day
+may already have begun, and a process may have read the rulebooks a minute ago."""
 
 
 class Part(BaseModel):
@@ -140,10 +147,6 @@ class Rulebook(Part):
         """The scoring part, parsed."""
         return parse_scale(self.scoring)
 
-    def severity_rank(self, severity: str) -> int:
-        """The place of a severity in the rulebook's own order, gravest last."""
-        return list(self.items.severities).index(severity)
-
     def publicity_ends(self, severity: str, decided_on: date) -> tuple[date, date]:
         """The earliest and the latest day on which the display of a finding may end."""
         rule = self.items.severities[severity]
@@ -165,7 +168,7 @@ def parse_rulebook(obj: object) -> Rulebook:
         except InvalidScale as scale_error:
             reasons += scale_error.reasons
         raise errors.InvalidRulebook(version=version, reasons="; ".join(reasons)) from error
-    reasons = _contradictions(book)
+    reasons = _contradictions(book) + _not_plain(book.scoring)
     try:
         scale = book.scale
     except InvalidScale as error:
@@ -179,13 +182,28 @@ def parse_rulebook(obj: object) -> Rulebook:
     return book
 
 
+def _not_plain(scoring: object) -> list[str]:
+    """Codes and whole numbers only, also in members that the scale ignores: events hold no more."""
+    pending, reasons = [(scoring, 0)], []
+    while pending:
+        value, depth = pending.pop()
+        match value:
+            case dict() | list() if depth < DEEPEST:
+                inner = [*value, *value.values()] if isinstance(value, dict) else value
+                pending += [(one, depth + 1) for one in inner]
+            case int() as number if abs(number) < 2**53:
+                pass
+            case str() as text if PLAIN.fullmatch(text):
+                pass
+            case other:
+                reasons.append(f"scoring: {shown(other)} is neither a code nor a whole number")
+    return reasons
+
+
 def _contradictions(book: Rulebook) -> list[str]:
     items = book.items
-    reasons = [
-        f"clocks.{name}: is counted in days"
-        for name in IN_DAYS
-        if getattr(book.clocks, name).unit != "days"
-    ]
+    in_days = [name for name in IN_DAYS if getattr(book.clocks, name).unit == "days"]
+    reasons = [f"clocks.{name}: is counted in days" for name in IN_DAYS if name not in in_days]
     for code, family in items.families.items():
         reasons += _contradictions_of_family(items, code, family)
     reasons += [
@@ -193,7 +211,8 @@ def _contradictions(book: Rulebook) -> list[str]:
         for code, severity in items.severities.items()
         if severity.shortest_months > severity.longest_months
     ]
-    references: list[tuple[str, str, Mapping[str, Named]]] = [
+    references: list[tuple[str, str, Iterable[str]]] = [
+        *((f"severities.{code}", code, SEVERITIES) for code in items.severities),
         *(
             (f"issuers.{code}", one.gravest, items.severities)
             for code, one in items.issuers.items()
@@ -220,10 +239,9 @@ def _contradictions_of_family(items: Items, code: str, family: Family) -> list[s
     if family.category not in items.categories:
         reasons.append(f"items.families.{code}: there is no {family.category}")
     severities = (family.least, family.default, family.gravest)
-    order = list(items.severities)
-    if not all(severity in order for severity in severities):
+    if not all(severity in items.severities for severity in severities):
         reasons.append(f"items.families.{code}: there is no {' or no '.join(severities)}")
-    elif sorted(severities, key=order.index) != list(severities):
+    elif sorted(severities) != list(severities):
         reasons.append(f"items.families.{code}: {' <= '.join(severities)} does not hold")
     return reasons
 
@@ -320,7 +338,9 @@ def decide(state: Rulebooks, command: PublishRulebook, *, today: date) -> Sequen
         raise errors.RulebookTaken(
             version=book.version, on=book.in_force_from, other=other.version, why=why
         )
-    earliest = today + state.of(today).clocks.days("rulebook_notice")
+    notice = max(state.of(today).clocks.days("rulebook_notice"), SHORTEST_NOTICE)
+    # The first rulebook is that of every day before it too: another before it would reach back.
+    earliest = max(today + notice, state.books[0].in_force_from + timedelta(days=1))
     if book.in_force_from < earliest:
         raise errors.RulebookNotice(version=book.version, earliest=earliest, on=book.in_force_from)
     return [

@@ -31,9 +31,10 @@ from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
+from ledger.appender import Appender
 from ledger.database import Database
 from ledger.envelope import Event, decode
-from ledger.recorder import Appender, Recorder
+from ledger.recorder import Recorder
 
 POOL_SIZE = 8
 

@@ -1,7 +1,8 @@
 """Knowing that the log has grown: one LISTEN connection a process, whoever waits is woken.
 
-NOTIFY is only a hint: the head is also read at every connect and at least once a second, so a
-lost connection or a lost notification delays a reader, but can never make it miss an event.
+NOTIFY is only a hint to read the head, which is also read at every connect and at least once a
+second: a lost connection or a lost notification delays a reader, but can never make it miss an
+event, and a notification that somebody forged wakes nobody.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import time as monotonic
 from contextlib import suppress
 
 import psycopg
+import structlog
 from psycopg import sql
 
 from ledger.database import Database
 
 POLL_SECONDS = 1.0
 BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+log = structlog.get_logger()
 
 
 class Tail:
@@ -87,13 +91,14 @@ class Tail:
         while not self._stopping.is_set():
             try:
                 with self._database.connect() as connection:
-                    failures = 0
                     self._follow(connection)
-            except psycopg.Error:
+            except Exception as error:
+                # Nothing may end this thread: every reader would wait for ever.
+                failures = 0 if self.healthy else failures + 1
                 self.healthy = False
-                delay = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)]
-                failures += 1
-                self._stopping.wait(delay)
+                log.warning("tail waits", channel=self._database.channel, reason=str(error))
+                self._stopping.wait(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])
+        self.healthy = False
 
     def _follow(self, connection: psycopg.Connection) -> None:
         database = self._database
@@ -102,16 +107,16 @@ class Tail:
         )
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(database.channel)))
         read_at = float("-inf")
+        notices: list[psycopg.Notify] = []
         while not self._stopping.is_set():
-            if monotonic.monotonic() - read_at >= POLL_SECONDS:
+            if notices or monotonic.monotonic() - read_at >= POLL_SECONDS:
                 row = connection.execute(head).fetchone()
                 assert row is not None
                 read_at = monotonic.monotonic()
                 self.healthy = True
                 if row[0] > self.position:
                     self._wake(row[0])
-            for notice in connection.notifies(timeout=POLL_SECONDS / 4, stop_after=1):
-                self._wake(int(notice.payload))
+            notices = list(connection.notifies(timeout=POLL_SECONDS / 4, stop_after=1))
 
 
 def _finish(moved: asyncio.Future[None]) -> None:

@@ -3,10 +3,19 @@
 The public sees an item on a day when it is served, singly publishable, within its publicity
 period, and neither overturned, repaired nor removed. That is decided here from the items table
 and the day, so that an item goes out of sight on its last day even if no worker runs. Officers
-and auditors see every event, a provider every event of its own stream; everyone else gets a stub
-(position and reason) for what is not shown, and for an act that withdraws an item a stub that
-names the position to retract. Lines end at the projection's own position: an event that has not
-been judged yet is not served to anybody who is not entitled to all.
+and auditors see every event, a provider every event of its own stream. For what is not shown
+everyone else gets a stub in the whole feed: its position and a reason, nothing that tells whose it
+is. In the stream of one provider even a stub would tell that and how often, so there everyone else
+gets only what is shown. Lines end at the projection's own position: an event that has not been
+judged yet is not served to anybody who is not entitled to all.
+
+A copy of the feed stays equal to the public view by four rules (tested):
+
+1. A stub with `retracts`: drop the line of that position.
+2. A stub `not-yet-served`: ask for that position again on later days, until the answer is another.
+3. An act on an item that the copy does not hold (a repair was revoked): read the stream of the
+   line's `subject` again.
+4. On the day `public_until` of a line: drop it; `publicity.ended.v1` retracts it later anyway.
 
 A line is `{"sequence":"<20 digits>",` and the stored bytes without their first brace.
 """
@@ -51,17 +60,18 @@ KINDS = {
     "reward.granted.v1": "REWARD",
 }
 CHANGES = {
-    "decision.suspended.v1": "suspended = true",
-    "decision.resumed.v1": "suspended = false",
-    "obligation.fulfilled.v1": "fulfilled = true",
-    "obligation.fulfilment_revoked.v1": "fulfilled = false",
-    "repair.granted.v1": "repaired = true",
-    "repair.revoked.v1": "repaired = false",
-    "decision.overturned.v1": "overturned = true",
-    "reward.revoked.v1": "overturned = true",
-    "severe_list.removed.v1": "removed = true",
-    "publicity.ended.v1": "ended = true",
+    "decision.suspended.v1": ("suspended", True),
+    "decision.resumed.v1": ("suspended", False),
+    "obligation.fulfilled.v1": ("fulfilled", True),
+    "obligation.fulfilment_revoked.v1": ("fulfilled", False),
+    "repair.granted.v1": ("repaired", True),
+    "repair.revoked.v1": ("repaired", False),
+    "decision.overturned.v1": ("overturned", True),
+    "reward.revoked.v1": ("overturned", True),
+    "severe_list.removed.v1": ("removed", True),
+    "publicity.ended.v1": ("ended", True),
 }
+"""What each act does to the item: the column and its new value."""
 WITHDRAWALS = frozenset(
     {
         "repair.granted.v1",
@@ -71,7 +81,7 @@ WITHDRAWALS = frozenset(
         "publicity.ended.v1",
     }
 )
-"""The acts that take an item out of the public view."""
+"""The acts that take an item out of the public view (a revoked repair no longer does)."""
 FOREVER = date(9999, 12, 31)
 ITEM_COLUMNS = (
     "position, id, subject, kind, data, shown_from, shown_until,"
@@ -161,7 +171,8 @@ class Disclosure:
     def fold(self, cursor: Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
         """Take in a batch: new items in one COPY, then what happened to items, in order."""
         items: list[tuple[Any, ...]] = []
-        changes: list[tuple[str, str]] = []
+        # For each column, the last value wins: what happened to an item in between is past.
+        changes: dict[str, dict[str, bool]] = {}
         for row in rows:
             kind = row.envelope["type"].removeprefix(TYPE_PREFIX)
             if kind not in MEANINGS:
@@ -172,7 +183,8 @@ class Disclosure:
             if item is not None:
                 items.append(item)
             elif kind in CHANGES:
-                changes.append((CHANGES[kind], row.envelope["data"]["target"]))
+                column, value = CHANGES[kind]
+                changes.setdefault(column, {})[row.envelope["data"]["target"]] = value
         if items:
             statement = (
                 f"COPY {self.schema}.items"
@@ -181,12 +193,14 @@ class Disclosure:
             with cursor.copy(statement.encode()) as copy:
                 for one in items:
                     copy.write_row(one)
-        for change, target in changes:
+        for column, values in changes.items():
             cursor.execute(
-                f"UPDATE {self.schema}.items SET {change} WHERE id = %s".encode(), [target]
+                f"UPDATE {self.schema}.items i SET {column} = n.value"
+                " FROM unnest(%s::uuid[], %s::bool[]) AS n (id, value) WHERE i.id = n.id".encode(),
+                [list(values), list(values.values())],
             )
 
-    def settle(self, cursor: Cursor[tuple[Any, ...]], today: date) -> bool:
+    def settle(self, cursor: Cursor[tuple[Any, ...]], today: date, position: int) -> bool:
         """Nothing is left to compute after folding."""
         return False
 
@@ -217,20 +231,33 @@ class Disclosure:
         stream: str | None = None,
     ) -> list[tuple[int, bytes]]:
         """Up to `limit` lines after a position, each as this reader may see it."""
-        if stream is None:
-            stored = self._ledger.read(after, limit)
-        else:
-            stored = self._ledger.read_stream_after(stream, after, limit)
-        entitled = reader.sees_all_of(None) or (
+        if reader.sees_all_of(None) or (
             stream is not None
             and stream == provider_stream(reader.organisation)
             and reader.sees_all_of(reader.organisation)
-        )
-        if entitled:
-            return [(one.position, _line(one)) for one in stored]
-        judged = self.position()
-        stored = [one for one in stored if one.position <= judged]
-        return self._judge(stored, reader, today)
+        ):
+            return [(one.position, _line(one)) for one in self._read(stream, after, limit)]
+        if stream is None:
+            judged = self._judge(self._read(None, after, limit), reader, today)
+            return [
+                (one.position, _line(one) if stub is None else _stub_line(one, stub))
+                for one, stub in judged
+            ]
+        lines: list[tuple[int, bytes]] = []
+        more = True
+        while more and len(lines) < limit:
+            stored = self._read(stream, after, limit)
+            judged = self._judge(stored, reader, today)
+            lines += [(one.position, _line(one)) for one, stub in judged if stub is None]
+            # Short of what was read: the end of the stream, or of what is judged.
+            more = len(judged) == limit
+            after = stored[-1].position if stored else after
+        return lines[:limit]
+
+    def _read(self, stream: str | None, after: int, limit: int) -> list[Stored]:
+        if stream is None:
+            return self._ledger.read(after, limit)
+        return self._ledger.read_stream_after(stream, after, limit)
 
     def line(self, position: int, reader: Reader, *, today: date) -> bytes | None:
         """The line of one position, or None beyond the end."""
@@ -239,38 +266,41 @@ class Disclosure:
 
     def _judge(
         self, stored: Sequence[Stored], reader: Reader, today: date
-    ) -> list[tuple[int, bytes]]:
+    ) -> list[tuple[Stored, dict[str, str] | None]]:
+        """What has been judged of `stored`, each with the stub to give instead, if any."""
+        position = self.position()
+        stored = [one for one in stored if one.position <= position]
         envelopes = [orjson.loads(one.state) for one in stored]
         targets = [UUID(envelope["data"].get("target") or envelope["id"]) for envelope in envelopes]
         query = f"{self._items} WHERE id = ANY(%s)"
         rows = self._ledger.rows(query.encode(), [targets]) if targets else []
         items = {item.id: item for item in (Item(*row) for row in rows)}
-        lines: list[tuple[int, bytes]] = []
-        for one, envelope, target in zip(stored, envelopes, targets, strict=True):
-            if reader.sees_all_of(envelope.get("subject")):
-                lines.append((one.position, _line(one)))
-                continue
-            stub = _stub(envelope, items.get(target), today)
-            lines.append((one.position, _line(one) if stub is None else _stub_line(one, stub)))
-        return lines
+        return [
+            (
+                one,
+                None
+                if reader.sees_all_of(envelope.get("subject"))
+                else _stub(envelope, items.get(target), today),
+            )
+            for one, envelope, target in zip(stored, envelopes, targets, strict=True)
+        ]
 
 
 def _stub(envelope: Mapping[str, Any], item: Item | None, today: date) -> dict[str, str] | None:
     """What the public gets in place of an event; None where it gets the event itself."""
     kind = envelope["type"].removeprefix(TYPE_PREFIX)
-    if envelope["visibility"] != "public" and kind != "publicity.ended.v1":
+    if envelope["visibility"] != "public":
         return {"withheld": "not-public"}
-    if kind in KINDS:
-        reason = "not-public" if item is None else item.withheld(today)
-        return None if reason is None else {"withheld": reason}
-    if kind in CHANGES:
-        if item is None:
-            return {"withheld": "not-public"}
-        if kind in WITHDRAWALS:
-            return {"withheld": kind, "retracts": f"{item.position:020d}"}
-        reason = item.withheld(today)
-        return None if reason is None else {"withheld": reason}
-    return None
+    if kind not in KINDS and kind not in CHANGES:
+        return None
+    if item is None:
+        return {"withheld": "not-public"}
+    reason = item.withheld(today)
+    if reason is None:
+        return None
+    if kind in WITHDRAWALS:
+        return {"withheld": kind, "retracts": f"{item.position:020d}"}
+    return {"withheld": reason}
 
 
 def _line(stored: Stored) -> bytes:

@@ -6,15 +6,17 @@ position it finds. A crash anywhere leaves the last committed batch and its posi
 the next start continues as if nothing had happened. Catching up, events are folded first and the
 result is settled at the end, so that a provider with a hundred events is computed once.
 
-A poison event (an unknown type, a broken fold) stops its projection only: the position before it
-is kept, and type, position and reason are in `progress.error`, in `/readyz` and in the log.
+A poison event (an unknown type, a broken fold) stops its projection only: everything before it is
+folded, settled and served, time goes on changing what is served, and type, position and reason
+are in `progress.error`, in `/readyz` and in the log. It is tried again every second: a new version
+of the program goes on by itself.
 """
 
 from __future__ import annotations
 
 import threading
+import time as monotonic
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import date
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
@@ -32,6 +34,7 @@ from ledger.tail import Tail
 BATCH_EVENTS = 5_000
 IDLE_SECONDS = 1.0
 BACK_OFF_SECONDS = 0.5
+SPARE_POLL_SECONDS = 0.1
 
 log = structlog.get_logger()
 
@@ -51,8 +54,8 @@ class Projection(Protocol):
     def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
         """Take in a batch of events, in order."""
 
-    def settle(self, cursor: psycopg.Cursor[tuple[Any, ...]], today: date) -> bool:
-        """Compute what the folded events and the day changed; True while more is left to do."""
+    def settle(self, cursor: psycopg.Cursor[tuple[Any, ...]], today: date, position: int) -> bool:
+        """Compute what the day and the events up to `position` changed; True while more is left."""
 
 
 class Status(NamedTuple):
@@ -83,28 +86,35 @@ def advance(
     today: date,
     limit: int = BATCH_EVENTS,
 ) -> bool:
-    """One batch in one transaction; False when there is nothing left to do (or a spare waits)."""
+    """One batch in one transaction; False when there is nothing left to do (or a spare waits).
+
+    With a `limit` of 0 nothing is read: what is folded is settled.
+    """
     progress = sql.Identifier(projection.schema, "progress")
     with connection.transaction(), connection.cursor() as cursor:
         taken = cursor.execute(
-            sql.SQL("SELECT position, settled FROM {} FOR UPDATE SKIP LOCKED").format(progress)
+            sql.SQL("SELECT position, settled, error FROM {} FOR UPDATE SKIP LOCKED").format(
+                progress
+            )
         ).fetchone()
         if taken is None:
             return False
-        position, settled = taken
-        stored = ledger.read(position, limit)
+        position, settled, error = taken
+        stored = ledger.read(position, limit) if limit else []
         if stored:
             rows = [Row(one.position, orjson.loads(one.state)) for one in stored]
             projection.fold(cursor, rows)
             position = rows[-1].position
-        more = len(stored) == limit
+        more = bool(stored) and len(stored) == limit
         if not more:
-            more = projection.settle(cursor, today)
+            more = projection.settle(cursor, today, position)
             settled = settled if more else position
-        cursor.execute(
-            sql.SQL("UPDATE {} SET position = %s, settled = %s, error = NULL").format(progress),
-            [position, settled],
-        )
+        reached = (position, settled, None if limit else error)
+        if reached != taken:
+            cursor.execute(
+                sql.SQL("UPDATE {} SET position = %s, settled = %s, error = %s").format(progress),
+                reached,
+            )
     return more or bool(stored)
 
 
@@ -125,6 +135,7 @@ class Follower:
         self._today = today
         self._stopping = threading.Event()
         self._moved = threading.Condition()
+        self._batches = 0
         self._threads = [
             threading.Thread(target=self._run, args=(one,), name=one.schema, daemon=True)
             for one in projections
@@ -147,25 +158,37 @@ class Follower:
         return {one.schema: progress_of(self._ledger, one.schema) for one in self._projections}
 
     def wait_for(self, position: int, timeout_seconds: float) -> bool:
-        """Block until every projection answers for `position`; False when the time is over."""
+        """Block until every projection answers for `position`; False when the time is over.
 
-        def arrived() -> bool:
-            return all(one.position >= position for one in self.status().values())
-
-        with self._moved:
-            return self._moved.wait_for(arrived, timeout_seconds)
+        Raises psycopg.Error or PoolTimeout.
+        """
+        deadline = monotonic.monotonic() + timeout_seconds
+        while True:
+            # Read before the status: a batch that ends meanwhile is not waited for in vain.
+            batches = self._batches
+            if all(one.position >= position for one in self.status().values()):
+                return True
+            left = deadline - monotonic.monotonic()
+            if left <= 0:
+                return False
+            with self._moved:
+                # Where another process follows the log, nothing here tells when it moved.
+                self._moved.wait_for(
+                    lambda seen=batches: self._batches != seen,  # type: ignore[misc]
+                    min(left, SPARE_POLL_SECONDS),
+                )
 
     def _run(self, projection: Projection) -> None:
-        position = 0
         while not self._stopping.is_set():
             try:
                 with self._ledger.database.connect() as connection:
-                    position = self._follow(connection, projection, position)
-            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+                    self._follow(connection, projection)
+            except Exception as error:
+                # Nothing may end this thread: a projection would stand still and say nothing.
                 log.warning("projection waits", projection=projection.schema, reason=str(error))
                 self._stopping.wait(BACK_OFF_SECONDS)
 
-    def _follow(self, connection: psycopg.Connection, projection: Projection, position: int) -> int:
+    def _follow(self, connection: psycopg.Connection, projection: Projection) -> None:
         while not self._stopping.is_set():
             # Read before the batch: whatever is committed later moves the tail beyond it.
             position = self._tail.position
@@ -173,28 +196,49 @@ class Follower:
                 busy = advance(connection, self._ledger, projection, today=self._today())
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout):
                 raise
-            except Exception as error:
-                self._poisoned(connection, projection, error)
+            except Exception:
+                self._poisoned(connection, projection)
+                self._tell()
                 self._stopping.wait(IDLE_SECONDS)
                 continue
-            with self._moved:
-                self._moved.notify_all()
+            self._tell()
             if not busy:
                 self._tail.wait(position, IDLE_SECONDS)
-        return position
 
-    def _poisoned(
-        self, connection: psycopg.Connection, projection: Projection, error: Exception
-    ) -> None:
+    def _tell(self) -> None:
+        with self._moved:
+            self._batches += 1
+            self._moved.notify_all()
+
+    def _poisoned(self, connection: psycopg.Connection, projection: Projection) -> None:
         """Go on to the event before the broken one, event by event, and say what is broken."""
-        with suppress(Exception):
-            while advance(connection, self._ledger, projection, today=self._today(), limit=1):
-                pass
-        progress = sql.Identifier(projection.schema, "progress")
-        row = connection.execute(sql.SQL("SELECT position FROM {}").format(progress)).fetchone()
-        assert row is not None
-        broken = self._ledger.read(row[0], 1)
-        what = orjson.loads(broken[0].state)["type"] if broken else "no event"
-        reason = f"position {row[0] + 1}, {what}: {type(error).__name__}: {error}"
-        log.error("projection stopped", projection=projection.schema, reason=reason)
-        connection.execute(sql.SQL("UPDATE {} SET error = %s").format(progress), [reason])
+        reason: str | None = None
+        for limit in (1, 0):
+            try:
+                while advance(
+                    connection, self._ledger, projection, today=self._today(), limit=limit
+                ):
+                    pass
+            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout):
+                raise
+            except Exception as error:
+                reason = reason or f"{self._broken(projection)}: {type(error).__name__}: {error}"
+        if reason is None:
+            return
+        told = connection.execute(
+            sql.SQL("UPDATE {} SET error = %s WHERE error IS DISTINCT FROM %s").format(
+                sql.Identifier(projection.schema, "progress")
+            ),
+            [reason, reason],
+        )
+        if told.rowcount:
+            log.error("projection stopped", projection=projection.schema, reason=reason)
+
+    def _broken(self, projection: Projection) -> str:
+        """Position and type of the event that could not be folded."""
+        query = f"SELECT position FROM {projection.schema}.progress".encode()
+        position = self._ledger.rows(query)[0][0]
+        after = self._ledger.read(position, 1)
+        if not after:
+            return f"position {position}, settling"
+        return f"position {position + 1}, {orjson.loads(after[0].state)['type']}"

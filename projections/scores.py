@@ -10,7 +10,7 @@ gives the same rows. An explanation is always computed from the facts, never rea
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -25,7 +25,7 @@ from ledger.scale import Scales
 from ledger.store import Ledger
 from projections.facts import facts_of
 from projections.runner import Row, progress_of
-from projections.scoring import Fact, next_change, parse_fact, score
+from projections.scoring import Act, Demerit, Fact, next_change, parse_fact, score
 
 SETTLE_PROVIDERS = 2_000
 RULEBOOK_SOURCE = f"/streams/{RULEBOOK_STREAM}"
@@ -70,16 +70,17 @@ class Scores:
     def __init__(self, ledger: Ledger, schema: str = "scores_1") -> None:
         self.schema = schema
         self._ledger = ledger
-        self._rules = Rulebooks()
+        self._rules: dict[int, Rulebooks] = {}
         database = ledger.database
+        up_to = "(%s::bigint IS NULL OR {} <= %s)"
         self._rules_version = (
             f"SELECT coalesce(max(originator_version), 0) FROM {database.schema}."
             f"{database.application}_events WHERE originator_id = '{RULEBOOK_STREAM}'"
+            f" AND {up_to.format('notification_id')}"
         ).encode()
-        self._facts = f"SELECT fact FROM {schema}.facts WHERE subject = %s ORDER BY position, id"
-        self._told = (
-            f"SELECT id, about FROM {schema}.facts WHERE subject = %s ORDER BY position, id"
-        )
+        known = f"WHERE subject = %s AND {up_to.format('position')} ORDER BY position, id"
+        self._facts = f"SELECT fact FROM {schema}.facts {known}".encode()
+        self._told = f"SELECT id, about FROM {schema}.facts {known}".encode()
 
     def fold(self, cursor: Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
         """Write the facts of a batch and mark whom they concern."""
@@ -130,13 +131,17 @@ class Scores:
             values,
         )
 
-    def settle(self, cursor: Cursor[tuple[Any, ...]], today: date) -> bool:
-        """Compute up to 2,000 rows that are stale or due; True while more are left."""
+    def settle(self, cursor: Cursor[tuple[Any, ...]], today: date, position: int) -> bool:
+        """Compute up to 2,000 rows that are stale and 2,000 that are due; True while more are left.
+
+        The rulebooks are those published up to `position`, as the facts are.
+        """
         subjects = [
             row[0]
             for row in cursor.execute(
-                f"(SELECT subject FROM {self.schema}.scores WHERE stale LIMIT %s) UNION"
-                f" (SELECT subject FROM {self.schema}.scores WHERE next_change_on <= %s LIMIT %s)".encode(),
+                f"(SELECT subject FROM {self.schema}.scores WHERE stale LIMIT %s)"
+                f" UNION (SELECT subject FROM {self.schema}.scores"
+                " WHERE next_change_on <= %s LIMIT %s)".encode(),
                 [SETTLE_PROVIDERS, today, SETTLE_PROVIDERS],
             ).fetchall()
         ]
@@ -146,7 +151,7 @@ class Scores:
                 [today, today],
             )
             return False
-        scales = self.scales()
+        scales = self.scales(position)
         facts: defaultdict[str, list[Fact]] = defaultdict(list)
         for subject, fact in cursor.execute(
             f"SELECT subject, fact FROM {self.schema}.facts WHERE subject = ANY(%s)"
@@ -169,42 +174,43 @@ class Scores:
         )
         return True
 
-    def rulebooks(self) -> Rulebooks:
-        """The rulebooks published so far; read again only when the stream has grown."""
-        rows = self._ledger.rows(self._rules_version)
-        if self._rules.version != rows[0][0]:
+    def rulebooks(self, up_to: int | None = None) -> Rulebooks:
+        """The rulebooks published up to a position (None: so far); read when the stream grows."""
+        version: int = self._ledger.rows(self._rules_version, [up_to, up_to])[0][0]
+        if version not in self._rules:
             state = Rulebooks()
-            for stored in self._ledger.read_stream(RULEBOOK_STREAM):
+            for stored in self._ledger.read_stream(RULEBOOK_STREAM)[:version]:
                 state = evolve(state, from_envelope(orjson.loads(stored.state)))
-            self._rules = state
-        return self._rules
+            self._rules[version] = state
+        return self._rules[version]
 
-    def scales(self) -> Scales:
-        """The scales of all rulebooks. Raises LedgerNotOpened."""
-        scales = self.rulebooks().scales
+    def scales(self, up_to: int | None = None) -> Scales:
+        """The scales of those rulebooks. Raises LedgerNotOpened."""
+        scales = self.rulebooks(up_to).scales
         if scales is None:
             raise LedgerNotOpened
         return scales
 
-    def facts(self, subject: str) -> list[Fact]:
-        """A provider's facts, in the order of the log."""
-        rows = self._ledger.rows(self._facts.encode(), [subject])
+    def facts(self, subject: str, up_to: int | None = None) -> list[Fact]:
+        """A provider's facts up to a position (None: all), in the order of the log."""
+        rows = self._ledger.rows(self._facts, [subject, up_to, up_to])
         return [parse_fact(orjson.loads(row[0])) for row in rows]
 
     def explain(self, subject: str, *, as_of: date, today: date) -> dict[str, Any] | None:
         """The explained score of a day, every contribution with where it comes from.
 
-        `today` bounds nothing: it only says on which day the question is asked. None for an
-        unknown provider.
+        `today` bounds nothing: it only says on which day the question is asked. None for a
+        provider that is unknown up to `position`. Nothing beyond `position` enters, although the
+        tables may already hold it: whoever asks again with that position gets the same.
         """
         current = self.current(subject)
-        if current is None:
+        if current is None or current["score"] is None:
             return None
         position = self.position()
-        scales = self.scales()
-        facts = self.facts(subject)
+        scales = self.scales(position)
+        facts = self.facts(subject, position)
         result = score(facts, scales, as_of=as_of, known_at=position)
-        told = self._ledger.rows(self._told.encode(), [subject])
+        told = self._ledger.rows(self._told, [subject, position, position])
         change = next_change(facts, scales, as_of=as_of)
         return {
             "subject": subject,
@@ -250,40 +256,35 @@ def score_row(subject: str, facts: Sequence[Fact], scales: Scales, day: date) ->
 
 
 def restoring(
-    facts: Iterable[Fact], scales: Scales, *, as_of: date, fact_id: str
+    facts: Sequence[Fact], scales: Scales, *, as_of: date, fact_id: str
 ) -> tuple[date, str] | None:
     """When and to what the points of one demerit next change if nothing new happens.
 
-    Only what belongs to the demerit is looked at: its family, its incident, their acts.
+    Its points depend on the other demerits of its incident (only the largest counts), and theirs
+    on the priors in their families. With time alone only the former change, so only their days
+    are tried; a prior changes by an act.
     """
-    ours = _related(list(facts), fact_id)
-    day: date | None = as_of
-    now = _points(ours, scales, as_of, fact_id)
-    for _ in range(100):
-        assert day is not None
-        day = next_change(ours, scales, as_of=day)
-        if day is None:
-            return None
-        points = _points(ours, scales, day, fact_id)
+    wanted = next(fact for fact in facts if fact.id == fact_id)
+    assert isinstance(wanted, Demerit)
+    demerits = [fact for fact in facts if isinstance(fact, Demerit)]
+    incident = [fact for fact in demerits if fact.incident == wanted.incident]
+    families = {fact.family for fact in incident}
+    near = [f for f in demerits if f.family in families or f.incident == wanted.incident]
+    ids = {fact.id for fact in near}
+    acts = [fact for fact in facts if isinstance(fact, Act) and fact.target in ids]
+    now = _points([*near, *acts], scales, as_of, fact_id)
+    day = next_change([*incident, *acts], scales, as_of=as_of)
+    while day is not None:
+        points = _points([*near, *acts], scales, day, fact_id)
         if points != now:
             return day, points
+        day = next_change([*incident, *acts], scales, as_of=day)
     return None
 
 
 def _points(facts: Sequence[Fact], scales: Scales, day: date, fact_id: str) -> str:
     lines = score(facts, scales, as_of=day, known_at=0)["contributions"]
     return next(str(line["points"]) for line in lines if line["fact"] == fact_id)
-
-
-def _related(facts: Sequence[Fact], fact_id: str) -> list[Fact]:
-    wanted = next(fact for fact in facts if fact.id == fact_id)
-    family, incident = getattr(wanted, "family", None), getattr(wanted, "incident", None)
-    near = {
-        fact.id
-        for fact in facts
-        if getattr(fact, "incident", None) == incident or getattr(fact, "family", None) == family
-    } | {fact_id}
-    return [fact for fact in facts if fact.id in near or getattr(fact, "target", None) in near]
 
 
 def _touch(touched: dict[str, dict[str, Any]], subject: str, row: Row) -> None:

@@ -37,16 +37,20 @@ class Sheets:
     def sheet(self, identifier: str, *, today: date) -> dict[str, Any] | None:
         """The sheet as plain data, or None where there is no page."""
         current = self._scores.current(identifier)
-        if current is None:
+        if current is None or current["score"] is None:
             return None
-        rules = self._scores.rulebooks()
-        assert rules.opening is not None
-        assert rules.scales is not None
+        # One projection may be ahead of the other, and both move on while we read: nothing beyond
+        # this position enters. What is withdrawn beyond it is already gone.
         position = min(self._scores.position(), self._disclosure.position())
-        facts = self._scores.facts(identifier)
+        rules = self._scores.rulebooks(position)
+        if rules.opening is None or rules.scales is None:
+            return None
+        facts = self._scores.facts(identifier, position)
         result = score(facts, rules.scales, as_of=today, known_at=position)
         shown = [
-            item for item in self._disclosure.items(identifier) if item.withheld(today) is None
+            item
+            for item in self._disclosure.items(identifier)
+            if item.position <= position and item.withheld(today) is None
         ]
         points = _points(result, shown)
         adverse = [item for item in shown if item.kind != "REWARD"]
@@ -70,9 +74,7 @@ class Sheets:
             "confidence": result["confidence"],
             "evidence_count": result["evidence_count"],
             "listed": result["grade"] == "X",
-            "items": [
-                _item(one, points, rules, _Next(facts, rules.scales, today)) for one in adverse
-            ],
+            "items": [_item(one, points, rules, next_) for one in adverse],
             "merits": [_merit(one, points, rules) for one in shown if one.kind == "REWARD"],
             "explanation": _explanation(result, shown, points),
             "reasons": [str(item.id) for item in reasons[:MAX_REASONS]],

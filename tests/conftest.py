@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -28,11 +30,18 @@ from ledger.embedded import Embedded
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
-from ledger.recorder import Key
+from ledger.appender import Key
 from ledger.store import Ledger
 from tests import given
 
 T = TypeVar("T")
+
+# The same examples in every run: what is red tomorrow was red today. `explore` looks further.
+settings.register_profile(
+    "ledger", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", deadline=None, max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ledger"))
 
 TEMPLATE = "template_ledger"
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

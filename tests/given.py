@@ -25,15 +25,9 @@ from ledger.acts import (
     SuspendDecision,
 )
 from ledger.events import Issuer, LedgerOpened, TargetFields
+from ledger.findings import ComplaintFinding, ConfirmBreach, ImposePenalty
 from ledger.identity import Actor, EvidenceDigest
-from ledger.provider import (
-    ComplaintFinding,
-    ConfirmBreach,
-    EndPublicity,
-    ImposePenalty,
-    RecordComplaintOutcome,
-    RecordInspection,
-)
+from ledger.provider import EndPublicity, RecordComplaintOutcome, RecordInspection
 from ledger.rulebook import PublishRulebook, first_rulebook
 
 TODAY = date(2026, 3, 2)

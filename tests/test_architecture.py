@@ -28,10 +28,10 @@ EXACT_MODULES = {
     "projections/scoring.py",
 }
 # The composition roots hand a clock to everything else, which takes it as a parameter. Two more:
-# `store` has the one default clock, `embedded` stamps the lines of its server's log.
+# `store` has the one default clock, `keeper` stamps the lines of its server's log.
 MAY_READ_CLOCK = {
     *("api/app.py", "api/cli.py", "api/worker.py"),
-    *("ledger/store.py", "ledger/embedded.py"),
+    *("ledger/store.py", "ledger/keeper.py"),
 }
 CLOCKS = re.compile(r"(^|\.)(datetime\.(now|utcnow|today)|date\.today|time\.(time|time_ns))$")
 # Written in pieces so that this file does not offend against itself.

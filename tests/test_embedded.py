@@ -20,8 +20,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from ledger import embedded
+from ledger import binaries
+from ledger.cluster import find_place
 from ledger.embedded import Embedded, EmbeddedError, default_data_dir
+from ledger.keeper import LOG_BYTES, bound_log
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOBODY = 65534
@@ -73,7 +75,7 @@ class Scene:
         mine = {
             pid: args
             for pid, args in alive.items()
-            if ours in args and ("embedded.py" in args or "/postgres -D " in args)
+            if ours in args and ("ledger.keeper" in args or "/postgres -D " in args)
         }
         self.marks |= set(re.findall(r"cluster_name=(\S+)", " ".join(mine.values())))
         children = {
@@ -87,7 +89,7 @@ class Scene:
         return [pid for pid, args in self.running().items() if part in args]
 
     def keeper(self) -> int:
-        (pid,) = self.pids("embedded.py")
+        (pid,) = self.pids("ledger.keeper")
         return pid
 
     def postmaster(self) -> int:
@@ -98,9 +100,16 @@ class Scene:
         return not self.running()
 
 
-def reachable_folder() -> Path:
-    """Not pytest's tmp_path: that is private to root, where the server's user cannot go."""
-    top = Path(tempfile.mkdtemp(prefix="embedded-", dir="/tmp")).resolve()
+def reachable_folder(*, executable: bool = False) -> Path:
+    """Not pytest's tmp_path: that is private to root, where the server's user cannot go.
+
+    In memory where there is room: what is tested are deaths of processes, not of the machine, and
+    a disk that others use makes every fsync wait. Containers mount /dev/shm small and noexec.
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 1024**3
+    parent = memory if roomy and not executable else Path("/tmp")
+    top = Path(tempfile.mkdtemp(prefix="embedded-", dir=parent)).resolve()
     top.chmod(0o755)
     return top
 
@@ -131,8 +140,8 @@ def empty_scene() -> Iterator[Scene]:
 
 
 @contextmanager
-def a_scene() -> Iterator[Scene]:
-    top = reachable_folder()
+def a_scene(*, executable: bool = False) -> Iterator[Scene]:
+    top = reachable_folder(executable=executable)
     scene = Scene(top)
     yield scene
     left = scene.running()
@@ -335,7 +344,7 @@ def test_a_killed_keeper_is_replaced_and_its_postmaster_adopted(scene: Scene) ->
     with Embedded(scene.data_dir) as server:
         keeper, postmaster = scene.keeper(), scene.postmaster()
         kill_and_see_it_die(keeper)
-        assert scene.pids("embedded.py") == []
+        assert scene.pids("ledger.keeper") == []
         assert answers(server)
         server.ensure()
         assert scene.keeper() != keeper
@@ -367,7 +376,7 @@ def test_a_keeper_without_owners_stops_what_it_finds_cleanly(scene: Scene) -> No
     kill_and_see_it_die(scene.keeper())
     bury(owner)
     scene.postmaster()
-    by_hand = [sys.executable, "-m", "ledger.embedded", str(scene.data_dir)]
+    by_hand = [sys.executable, "-m", "ledger.keeper", str(scene.data_dir)]
     done = subprocess.run(by_hand, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert "with SIGINT" in done.stderr
     assert scene.is_gone()
@@ -517,16 +526,27 @@ def test_a_removed_data_directory_ends_its_server(scene: Scene) -> None:
 
 def test_the_log_is_bounded_under_a_writer_that_keeps_it_open(empty_scene: Scene) -> None:
     empty_scene.data_dir.mkdir()
-    place = embedded._place(empty_scene.data_dir)
+    place = find_place(empty_scene.data_dir)
     with place.log.open("ab", buffering=0) as writer:
-        writer.write(b"x" * (embedded.LOG_BYTES - 1))
-        embedded._bound_log(place)
-        assert place.log.stat().st_size == embedded.LOG_BYTES - 1
+        writer.write(b"x" * (LOG_BYTES - 1))
+        bound_log(place)
+        assert place.log.stat().st_size == LOG_BYTES - 1
         writer.write(b"y\n")
-        embedded._bound_log(place)
+        bound_log(place)
         writer.write(b"after\n")
     assert place.log.read_bytes() == b"after\n"
     assert (empty_scene.data_dir / "server.log.1").read_bytes().endswith(b"xy\n")
+
+
+def test_the_keeper_is_of_its_owners_code_wherever_that_lies(scene: Scene) -> None:
+    """Found by a relative path here, and before any installed copy; the keeper runs in /."""
+    shutil.copytree(REPOSITORY / "ledger", scene.top / "code" / "ledger")
+    keeper = scene.top / "code" / "ledger" / "keeper.py"
+    keeper.write_text(keeper.read_text().replace("KEEPER: ", "COPIED KEEPER: "))
+    owner = owner_process(scene, cwd=scene.top, env={**os.environ, "PYTHONPATH": "code"})
+    assert line_of(owner).startswith("ready")
+    end(owner)
+    assert "COPIED KEEPER: server stopped" in (scene.data_dir / "server.log").read_text()
 
 
 # ----------------------------------------------------------------------------------------- refusals
@@ -562,7 +582,7 @@ def test_a_folder_that_is_no_cluster_is_left_alone(empty_scene: Scene) -> None:
 
 
 def test_missing_binaries_are_named(empty_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "WHEEL", "no_such_package")
+    monkeypatch.setattr(binaries, "WHEEL", "no_such_package")
     with pytest.raises(EmbeddedError, match="no_such_package is not installed"):
         Embedded(empty_scene.data_dir).start()
 
@@ -610,23 +630,24 @@ def test_the_server_takes_the_data_directorys_user_and_no_root(empty_scene: Scen
 
 
 @needs_root
-def test_binaries_out_of_reach_are_copied_once(scene: Scene) -> None:
-    hidden = scene.top / "hidden"
-    hidden.mkdir(0o700)
-    package = Path(sysconfig.get_path("purelib")) / embedded.WHEEL
-    ignored = shutil.ignore_patterns("include", "pginstall", "*.a")
-    shutil.copytree(package, hidden / package.name, ignore=ignored)
-    shutil.copytree(f"{package}.libs", hidden / f"{package.name}.libs")
-    environment = {**os.environ, "PYTHONPATH": f"{hidden}:{REPOSITORY}"}
-    copies = []
-    for _ in range(2):
-        owner = owner_process(scene, env=environment)
-        assert line_of(owner).startswith("ready")
-        (copy,) = scene.data_dir.glob("installation-*")
-        copies.append((copy, copy.stat().st_mtime_ns, copy.stat().st_ino))
-        assert scene.running()[scene.postmaster()].startswith(str(copy))
-        end(owner)
-    assert copies[0] == copies[1]
+def test_binaries_out_of_reach_are_copied_once() -> None:
+    with a_scene(executable=True) as scene:
+        hidden = scene.top / "hidden"
+        hidden.mkdir(0o700)
+        package = Path(sysconfig.get_path("purelib")) / binaries.WHEEL
+        ignored = shutil.ignore_patterns("include", "pginstall", "*.a")
+        shutil.copytree(package, hidden / package.name, ignore=ignored)
+        shutil.copytree(f"{package}.libs", hidden / f"{package.name}.libs")
+        environment = {**os.environ, "PYTHONPATH": f"{hidden}:{REPOSITORY}"}
+        copies = []
+        for _ in range(2):
+            owner = owner_process(scene, env=environment)
+            assert line_of(owner).startswith("ready")
+            (copy,) = scene.data_dir.glob("installation-*")
+            copies.append((copy, copy.stat().st_mtime_ns, copy.stat().st_ino))
+            assert scene.running()[scene.postmaster()].startswith(str(copy))
+            end(owner)
+        assert copies[0] == copies[1]
 
 
 def as_nobody(scene: Scene, script: str) -> subprocess.CompletedProcess[str]:
@@ -709,7 +730,7 @@ def test_a_read_only_data_directory_is_named(empty_scene: Scene) -> None:
     empty_scene.data_dir.chmod(0o755)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("ledger.embedded.EmbeddedError: ")
+    assert last.startswith("ledger.cluster.EmbeddedError: ")
     assert f"{lock} cannot be opened for writing" in last
     assert "Permission denied" in last
     assert "--data-dir" in last

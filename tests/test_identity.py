@@ -63,7 +63,7 @@ def test_every_wrong_code_is_judged_as_its_reason_says(shared: Path) -> None:
                 assert code.upper().endswith(wanted)
             case "checksum":
                 assert f"should be {wanted}, not {code[-1]}" in str(refused(code))
-                assert f"校验码应为 {wanted},而不是 {code[-1]}" in refused(code).chinese()
+                assert f"校验码应为 {wanted}" in refused(code).chinese()
             case "length" | "format":
                 refused(code)
             case other:
@@ -108,8 +108,7 @@ def test_lower_case_full_width_and_outer_space_are_mended(body: str, data: st.Da
 
 def test_the_corrected_example_of_the_standard() -> None:
     assert parse_identifier("91350100M000100Y43") == "91350100M000100Y43"
-    assert "should be 3, not Z" not in str(refused("91350100M000100Y4Z")), "Z is no character"
-    refused("91350100M000100Y4Z")
+    assert "without I, O, S, V, Z" in str(refused("91350100M000100Y4Z"))
 
 
 @pytest.mark.parametrize("code", given.PROVIDERS)
@@ -155,7 +154,7 @@ def test_what_is_no_code(text: str) -> None:
         ("HK-CR-1234567", "HK-CR-1234567"),
         ("us-chi-2484634", "US-CHI-2484634"),
         ("ｔｗ－ＭＯＥＡ－２２０９９１３１", "TW-MOEA-22099131"),
-        (" MO-RC-12345SO ", "MO-RC-12345SO"),
+        (" MO-RC-12345SO\n", "MO-RC-12345SO"),
         ("CN-OLD-320506000019670", "CN-OLD-320506000019670"),
         ("DE-HRB-" + "1" * 53, "DE-HRB-" + "1" * 53),
     ],
@@ -176,17 +175,13 @@ def test_registers_elsewhere(text: str, canonical: str) -> None:
         "HK-CR-123é567",
         "HK-CR-12ſ4567",
         "HK-CR-12ﬁ4567",
-        "HK-CR-1\n",
         "DE-HRB-" + "1" * 54,
         "91999999-MA00TEXT0H",
         "-",
     ],
 )
 def test_what_is_no_register_number(text: str) -> None:
-    if text == "HK-CR-1\n":
-        assert parse_identifier(text) == "HK-CR-1", "space at the ends is mended"
-    else:
-        assert "COUNTRY-REGISTER-NUMBER" in str(refused(text))
+    assert "COUNTRY-REGISTER-NUMBER" in str(refused(text))
 
 
 @pytest.mark.parametrize("country", ["XX", "EU", "UK", "AN", "SU", "ZZ"])
@@ -214,12 +209,11 @@ def test_a_monstrous_text_is_refused_without_being_repeated() -> None:
 def test_any_text_is_accepted_in_canonical_form_or_refused(text: str) -> None:
     try:
         value = parse_identifier(text)
-    except InvalidIdentifier as error:
-        assert error.chinese()
-    else:
-        assert parse_identifier(value) == value
-        assert len(value) <= 60
-        assert set(value) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
+    except InvalidIdentifier:
+        return
+    assert parse_identifier(value) == value
+    assert len(value) <= 60
+    assert set(value) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 
 
 def test_a_code_is_shown_in_groups() -> None:

@@ -87,14 +87,57 @@ def test_next_change_walks_the_steps_of_the_fading_example() -> None:
     book = published()
     example = book["examples"][2]
     demerits = [fact for fact in example["facts"] if fact["kind"] == "demerit"]
-    facts, scales = parse(demerits, [book["rulebooks"]["RB-2026.1"]])
-    walked = []
-    day = next_change(facts, scales, as_of=date(2026, 1, 1))
-    while day is not None:
-        walked.append(day.isoformat())
-        day = next_change(facts, scales, as_of=day)
+    walked = walk(demerits, [book["rulebooks"]["RB-2026.1"]], "2026-01-01")
     served, steps = "2026-02-10", ["2026-05-10", "2026-08-10", "2026-11-10", "2027-02-10"]
     assert walked == [served, *steps]
+
+
+def walk(facts: list[Json], books: list[Json], start: str) -> list[str]:
+    """Every day `next_change` names, one after the other."""
+    parsed, scales = parse(facts, books)
+    walked = []
+    day = next_change(parsed, scales, as_of=date.fromisoformat(start))
+    while day is not None:
+        walked.append(day.isoformat())
+        day = next_change(parsed, scales, as_of=day)
+    return walked
+
+
+def test_next_change_follows_the_clock_that_a_suspension_stopped() -> None:
+    acts = [act("a-1", "d", "suspended", "2025-01-20"), act("a-2", "d", "resumed", "2025-01-30")]
+    walked = walk([demerit("d", "2025-01-10"), *acts], [rulebook()], "2025-01-01")
+    assert walked[:3] == ["2025-01-10", "2025-01-20", "2025-01-30"]
+    assert walked[3:] == ["2025-04-20", "2025-07-20", "2025-10-20", "2026-01-20"]
+
+
+def test_next_change_ends_with_adverse_life_or_repair() -> None:
+    fact = demerit("d", "2025-01-01", occurred_on="2024-06-01", severity="S4", obligation=True)
+    fact["ended_on"] = "2024-06-15"
+    short = rulebook(adverse_life_months=12)
+    for acts, walked in (
+        ([], ["2025-06-15"]),
+        ([act("a", "d", "repaired", "2025-05-01")], ["2025-05-01"]),
+        ([act("a", "d", "suspended", "2025-05-01")], ["2025-05-01"]),
+    ):
+        assert walk([fact, *acts], [short], "2025-01-01") == walked
+
+
+def test_next_change_knows_what_a_removal_leaves() -> None:
+    facts = [
+        contract("m-0", "2025-02-27", "client-1"),  # wiped by the removal
+        contract("m-1", "2025-02-28", "client-1"),
+        inspection("n", "2025-03-31"),
+        listing("v", "2025-01-01"),
+        act("a", "v", "removed", "2025-02-28"),
+    ]
+    book = rulebook(evidence_window_months=11, delisted_ceiling_months=13)
+    assert walk(facts, [book], "2025-02-28") == [
+        "2025-03-31",
+        "2026-01-28",  # the contract is no longer evidence
+        "2026-02-28",  # nor a merit
+        "2026-03-01",  # 28 February less 11 months is before 31 March, 1 March is not
+        "2026-03-28",  # the ceiling ends
+    ]
 
 
 # --- Worked by hand ------------------------------------------------------------------------------
@@ -203,6 +246,8 @@ def test_suspension_stops_the_clock_and_late_service_does_not_help() -> None:
         act("a-2", "d", "resumed", "2025-01-20"),  # ten days
         act("a-3", "d", "suspended", "2025-02-01"),
         act("a-4", "d", "resumed", "2025-02-01"),  # the same day: leaving wins
+        act("a-5", "d", "suspended", "2024-10-01"),  # over before service: no day of it counts
+        act("a-6", "d", "resumed", "2024-11-01"),
     ]
     months = [
         line_of(score_of([fact, *acts], [rulebook()], day), "d")["months"]
@@ -265,12 +310,18 @@ def test_one_incident_counts_once_and_takes_its_gravest_class() -> None:
         "MINOR_CAP:ADVERT:3.00",
         "73.00",
     ]
-    low_ceiling = {**rulebook()["ceilings"], "minor_cap": "70"}
-    book = rulebook(minor_cap_per_category="9", severity_points=points, ceilings=low_ceiling)
-    assert (
-        brief(score_of(facts, [book], "2025-01-31"))[-2:] == ["SEVERITY_CEILING:0.00", "70.00"][1:]
-        or brief(score_of(facts, [book], "2025-01-31"))[-1] == "70.00"
-    )
+    low_ceiling = {**rulebook()["ceilings"], "minor_cap": "60"}
+    for cap, score_under_it in (("9.99", "60.00"), ("10", "70.00")):
+        book = rulebook(minor_cap_per_category=cap, severity_points=points, ceilings=low_ceiling)
+        assert score_of(facts, [book], "2025-01-31")["score"] == score_under_it
+
+
+def test_up_to_four_top_reasons_by_amount_then_id() -> None:
+    facts = [demerit(f"d-{n}", "2025-01-01") for n in (3, 1, 4, 2, 0)]
+    facts += [demerit("z", "2025-01-01", severity="S3", category="PRIVACY")]
+    result = score_of(facts, [rulebook()], "2025-01-02")
+    top = ["z:S3:PRIVACY", "d-0:S2:ADVERT", "d-1:S2:ADVERT", "d-2:S2:ADVERT"]
+    assert result["top_reasons"] == top
 
 
 def test_on_a_tie_the_smaller_severity_then_the_smaller_id_counts() -> None:

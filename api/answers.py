@@ -1,0 +1,306 @@
+"""The shape of every JSON answer, for the published schema.
+
+Answers are made where they are read and sent as they are; nothing passes through these models but
+in tests, which hold every answer against them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ledger.identity import Ref
+
+Amount = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+\.[0-9]{2}$")]
+DayText = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+Position = Annotated[int, Field(ge=0)]
+Sequence = Annotated[str, StringConstraints(pattern=r"^[0-9]{20}$")]
+
+
+class Answer(BaseModel):
+    """An answer of the API; a member it does not name is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Receipt(Answer):
+    """Where the event stands that a write became."""
+
+    position: Annotated[int, Field(ge=1)]
+    id: Ref
+    stream: str
+    version: Annotated[int, Field(ge=1)]
+
+
+class Flaw(Answer):
+    """One place where a request breaks the schema."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Problem(Answer):
+    """Why a request was not answered (RFC 9457), in the language of `Content-Language`."""
+
+    type: Annotated[str, StringConstraints(pattern=r"^/problems/[a-z-]+$")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    advice: str
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z-]+$")]
+    facts: dict[str, str | int] = Field(default={}, description="What the message is about.")
+    errors: list[Flaw] = Field(default=[], description="Only of schema-broken.")
+
+
+class Both(Answer):
+    """A text in both languages."""
+
+    en: str
+    zh: str
+
+
+class ProblemType(Answer):
+    """What a problem type means."""
+
+    type: str
+    status: int
+    title: Both
+    message: Both
+    advice: Both
+
+
+class ScoreLine(BaseModel):
+    """One contribution or adjustment (`scoring.md`); which members it has depends on its reason."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    reason: str
+    points: Amount
+
+
+class FullScore(Answer):
+    """The explained score with every contribution, for officers, auditors and the provider."""
+
+    audience: Literal["full"]
+    subject: str
+    name: str
+    status: str
+    position: Position
+    asked_on: DayText
+    as_of: DayText
+    known_at: DayText | int
+    rulebook: str
+    baseline: Amount
+    contributions: list[ScoreLine]
+    adjustments: list[ScoreLine]
+    score: Amount
+    grade: str
+    band_of_number: str
+    underlying_score: Amount
+    evidence_count: int
+    confidence: str
+    top_reasons: list[str]
+    next_change_on: DayText | None
+    facts: dict[str, dict[str, Any]] = Field(
+        description="By the id of the fact: its event, position, authority and document."
+    )
+
+
+class PublicLine(Answer):
+    """One public item in the explanation."""
+
+    id: Ref
+    points: Amount
+
+
+class Explanation(Answer):
+    """baseline + lines + other = score; `other` is 「其他事项合计」, all that is not shown singly."""
+
+    baseline: Amount
+    lines: list[PublicLine]
+    other: Amount
+    score: Amount
+
+
+class PublicScore(Answer):
+    """The score of today with the public explanation."""
+
+    audience: Literal["public"]
+    subject: str
+    name: str
+    status: str
+    position: Position
+    as_of: DayText
+    rulebook: str
+    score: Amount
+    grade: str
+    confidence: str
+    evidence_count: int
+    explanation: Explanation
+    reasons: list[Ref]
+
+
+class IssuerName(Answer):
+    """A body that decided."""
+
+    kind: str
+    name: str
+
+
+class Step(Answer):
+    """When the points of an item next change by time alone, and to what."""
+
+    on: DayText
+    points: Amount
+
+
+class PublicItem(Answer):
+    """One adverse item as the public sees it today."""
+
+    id: Ref
+    position: Position
+    kind: Literal["PENALTY", "BREACH", "COMPLAINT", "LISTING"]
+    family: str | None
+    category: str | None
+    severity: str | None
+    names: dict[str, Both]
+    issuer: IssuerName
+    document_no: str
+    law_article: str
+    occurred_on: DayText | None
+    decided_on: DayText
+    served_on: DayText | None
+    public_until: DayText | None
+    status: Literal["EFFECTIVE", "SUSPENDED", "FULFILLED"]
+    late_entry: bool
+    points: Amount
+    next_step: Step | None
+
+
+class PublicMerit(Answer):
+    """One merit that is shown with the provider's consent."""
+
+    id: Ref
+    item: str
+    names: dict[str, Both]
+    issuer: IssuerName
+    document_no: str
+    on: DayText
+    points: Amount
+
+
+class Sheet(Answer):
+    """The public sheet of a provider, today."""
+
+    provider: str
+    name: str
+    entity_kind: str
+    status: str
+    ledger: str
+    purpose: str
+    as_of: DayText
+    position: Position
+    rulebook: str
+    score: Amount
+    grade: str
+    confidence: str
+    evidence_count: int
+    listed: bool
+    items: list[PublicItem]
+    merits: list[PublicMerit]
+    explanation: Explanation
+    reasons: list[Ref]
+
+
+class Row(Answer):
+    """One provider in a search."""
+
+    provider: str
+    name: str
+    grade: str
+    score: Amount
+    status: str
+
+
+class Rows(Answer):
+    """A page of a search, in the order of the identifiers."""
+
+    providers: list[Row]
+
+
+class SchemaEntry(Answer):
+    """One event type."""
+
+    type: str
+    href: str
+
+
+class SchemaList(Answer):
+    """Every event type."""
+
+    schemas: list[SchemaEntry]
+
+
+class RulebookEntry(Answer):
+    """A published rulebook, and the first day on which it is in force."""
+
+    version: str
+    in_force_from: DayText
+
+
+class LedgerFacts(Answer):
+    """Which ledger this is, and how far it goes."""
+
+    name: str
+    origin: str
+    purpose: Literal["production", "demonstration", "test-data"]
+    head: Position
+    rulebooks: list[RulebookEntry]
+
+
+class Health(Answer):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Follow(Answer):
+    """How far one projection is."""
+
+    position: Position
+    lag: int
+    error: str | None
+
+
+class Readiness(Answer):
+    """Whether everything needed to answer is there; `reasons` lists what is not."""
+
+    ready: bool
+    reasons: list[str]
+    head: Position | None
+    tail: dict[str, bool | int]
+    projections: dict[str, Follow]
+
+
+class Stub(Answer):
+    """What stands in the place of an event that this reader may not see."""
+
+    sequence: Sequence
+    withheld: str
+    retracts: Sequence | None = None
+
+
+class CloudEvent(BaseModel):
+    """A stored event (docs/events.md) with its position before it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    sequence: Sequence
+    specversion: Literal["1.0"]
+    id: Ref
+    source: str
+    type: str
+    time: str
+    dataschema: str
+    data: dict[str, Any]

@@ -1,0 +1,200 @@
+"""The command line `chengxin`: tokens, offline scoring, imports, the feed, and how errors end.
+
+Each command is thin: it reads its arguments, calls what does the work, and shows what came of it.
+Every command, option and exit code is in `docs/cli.md` (a test holds the two together). What a
+command alone needs is imported when it runs, so that the small ones answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from api import operate
+from api.options import NOBODY, OPERATOR, DataDir, Json, settings_of, tokens_of
+from api.terminal import REFUSED, UNAVAILABLE, USAGE, fail, put, put_json, tell, words
+from ledger.errors import LedgerError
+from ledger.identity import Actor
+from ledger.store import system_clock
+
+MAX_CASE_BYTES = 64 * 1024 * 1024
+
+app = typer.Typer(
+    name="chengxin",
+    help=words("Chengxin Ledger: an event-sourced credit ledger.", "诚信账本。"),
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.add_typer(operate.app)
+
+
+@app.command(help=words("Issue a token for the HTTP interface.", "签发访问接口所用的令牌。"))
+def token(
+    role: Annotated[str, typer.Option(help=words("Such as registrar.", "角色,如 registrar。"))],
+    org: Annotated[
+        str,
+        typer.Option(
+            help=words("The organisation; a provider's own code.", "机构代码;服务商填自身代码。")
+        ),
+    ],
+    ref: Annotated[
+        str | None,
+        typer.Option(help=words("The person's random reference (UUID).", "人员的随机编号(UUID)。")),
+    ] = None,
+    hours: Annotated[
+        int | None, typer.Option(help=words("For how long it is good.", "有效小时数。"))
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin token`."""
+    settings = settings_of(data_dir=data_dir, token_hours=hours)
+    tokens = tokens_of(settings)
+    try:
+        issued = tokens.issue(role=role, organisation=org, ref=ref, hours=settings.token_hours)
+    except ValueError as error:
+        fail(USAGE, str(error))
+    if not as_json:
+        put(issued)
+        return
+    claims = tokens.verify(issued)
+    expires = datetime.fromtimestamp(claims.expires, UTC).isoformat()
+    put_json(
+        {"token": issued, "role": role, "organisation": org, "ref": claims.ref, "expires": expires}
+    )
+
+
+@app.command(help=words("Score cases offline, one a line.", "离线评分,每行一个案例。"))
+def score(
+    cases: Annotated[
+        typer.FileBinaryRead,
+        typer.Argument(
+            metavar="CASES", help=words("JSON Lines, or - .", "JSON Lines 文件,或 - 。")
+        ),
+    ],
+) -> None:
+    """`chengxin score`."""
+    from projections.scoring import score_line
+
+    refused = False
+    while line := cases.readline(MAX_CASE_BYTES + 1):
+        if not line.strip():
+            continue
+        if len(line) > MAX_CASE_BYTES:
+            result, valid = b'{"error":"line: longer than 64 MiB"}', False
+            _skip_line(cases, line)
+        else:
+            result, valid = score_line(line)
+        put(result)
+        refused = refused or not valid
+    if refused:
+        raise typer.Exit(REFUSED)
+
+
+def _skip_line(file: BinaryIO, read: bytes) -> None:
+    while read and not read.endswith(b"\n"):
+        read = file.readline(1024 * 1024)
+
+
+@app.command("import", help=words("Record the rows of a CSV file.", "导入 CSV 文件的各行。"))
+def import_file(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help=words("CSV, plain or gzip.", "CSV,可为 gzip。")
+        ),
+    ],
+    mapping: Annotated[
+        Path,
+        typer.Option(
+            exists=True, dir_okay=False, help=words("How to read it.", "映射文件(TOML)。")
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help=words("Judge only.", "只检查,不写入。"))
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help=words("Issues as JSON Lines.", "问题清单(JSON Lines)。")),
+    ] = None,
+    org: Annotated[str, typer.Option(help=words("Who records.", "登记机构代码。"))] = OPERATOR,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin import`."""
+    from api.intake import take_in
+    from api.mapping import load_mapping
+    from api.storage import database_of
+
+    settings = settings_of(data_dir=data_dir)
+    importing = load_mapping(mapping)
+    digest = tokens_of(settings).digest
+    try:
+        with database_of(settings) as database:
+            tally = take_in(
+                file,
+                importing,
+                database,
+                actor=Actor(org, "registrar", NOBODY),
+                digest=digest,
+                clock=system_clock,
+                dry_run=dry_run,
+                report=report,
+            )
+    except KeyboardInterrupt:
+        tell(words("Interrupted; run it again to go on.", "已中断;再次运行即可继续。"))
+        raise
+    if as_json:
+        put_json(asdict(tally) | {"dry_run": dry_run})
+    if tally.refused:
+        raise typer.Exit(REFUSED)
+
+
+def _failure(error: Exception) -> tuple[int, str] | None:
+    """The exit code and message of what is the user's or the operator's to mend."""
+    import psycopg
+    from psycopg_pool import PoolTimeout
+
+    from api.csvfile import NoHeader
+    from api.mapping import MappingError
+    from api.security import KeyFileError
+    from ledger.database import MigrationError
+    from ledger.embedded import EmbeddedError
+
+    if isinstance(error, LedgerError):
+        code = UNAVAILABLE if error.status == 503 else REFUSED
+        return code, f"{words(str(error), error.chinese())} [{error.code}]"
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+        return UNAVAILABLE, words(
+            "the database has no schema of this version; run `chengxin migrate`",
+            "数据库没有本版本的结构,请先运行 `chengxin migrate`",
+        )
+    kinds: list[tuple[int, tuple[type[Exception], ...]]] = [
+        (UNAVAILABLE, (psycopg.OperationalError, PoolTimeout, EmbeddedError)),
+        (USAGE, (MappingError, KeyFileError)),
+        (REFUSED, (NoHeader, MigrationError, OSError)),
+    ]
+    for code, classes in kinds:
+        if isinstance(error, classes):
+            return code, str(error).strip()
+    return None
+
+
+def main() -> None:
+    """The command `chengxin`."""
+    try:
+        app()
+    except Exception as error:
+        told = _failure(error)
+        if told is None:
+            raise
+        tell(f"chengxin: {told[1]}")
+        sys.exit(told[0])

@@ -1,0 +1,309 @@
+"""Writes: one table says which command each address takes and which roles may give it.
+
+The parsed body is the command. On the way: token → role → body → schema → issuer → the desk, which
+decides and appends. `async` from end to end: nothing blocks the loop and no thread is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, NamedTuple
+
+import orjson
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import Field, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from api import openapi, problems
+from api.body import check_exact, read_json
+from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
+from api.security import ROLES, Claims, Tokens, claims_of
+from ledger import acts, events
+from ledger.errors import NotAllowed, Words
+from ledger.events import Data
+from ledger.handle import Desk, Receipt
+from ledger.identity import MAX_IDENTIFIER_CHARACTERS, parse_identifier
+from ledger.findings import ConfirmBreach, ImposePenalty
+from ledger.provider import RecordComplaintOutcome, RecordInspection
+from ledger.appender import Key
+from ledger.rulebook import PublishRulebook
+
+MAX_KEY_CHARACTERS = 255
+KEY = re.compile(rf"[!-~]{{1,{MAX_KEY_CHARACTERS}}}")
+TARGET = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+PROVIDERS = "/v1/providers"
+PROVIDER = PROVIDERS + "/{identifier}"
+DECISION = PROVIDER + "/decisions/{id}"
+ISSUER_KIND = {"platform": "PLATFORM", "association": "ASSOCIATION"}
+"""Roles that may only record what a body of their own kind decided."""
+
+
+class RegisterProvider(events.ProviderRegistered):
+    """Register a provider under its identifier."""
+
+    type: ClassVar[str] = ""
+    identifier: str = Field(min_length=1, max_length=4 * MAX_IDENTIFIER_CHARACTERS)
+
+
+class Write(NamedTuple):
+    """One address that is written to: what it takes, what that does, and who may."""
+
+    path: str
+    command: type[Data]
+    does: Words
+    roles: tuple[str, ...] = ("registrar",)
+
+    @property
+    def is_act(self) -> bool:
+        """Whether it works on a recorded fact, which the address then names."""
+        return self.path.startswith(DECISION)
+
+
+DECIDERS = ("registrar", "decision_maker")
+WRITES = (
+    Write(PROVIDERS, RegisterProvider, Words("register a provider", "登记服务商")),
+    Write(
+        PROVIDER + "/penalties",
+        ImposePenalty,
+        Words("record a penalty", "记录处罚"),
+        ("registrar", "platform", "association"),
+    ),
+    Write(
+        PROVIDER + "/complaint-outcomes",
+        RecordComplaintOutcome,
+        Words("record the outcome of a complaint", "记录投诉处理结果"),
+        ("registrar", "platform"),
+    ),
+    Write(
+        PROVIDER + "/breaches",
+        ConfirmBreach,
+        Words("record a confirmed breach of contract", "记录已确认的违约"),
+    ),
+    Write(
+        PROVIDER + "/inspections",
+        RecordInspection,
+        Words("record an inspection", "记录检查"),
+        ("registrar", "inspector"),
+    ),
+    Write(
+        PROVIDER + "/rewards",
+        events.RewardGranted,
+        Words("record a reward", "记录奖励"),
+        ("registrar", "association"),
+    ),
+    Write(
+        PROVIDER + "/contracts",
+        events.ContractCompleted,
+        Words("record a completed contract", "记录履行完毕的合同"),
+    ),
+    Write(
+        PROVIDER + "/listings",
+        events.SevereListEntered,
+        Words("record an entry in the severe list", "记录列入严重失信名单"),
+    ),
+    Write(PROVIDER + "/admission", events.ProviderAdmitted, Words("record an admission", "记录准入")),
+    Write(
+        PROVIDER + "/suspension",
+        events.ProviderSuspended,
+        Words("record a suspension of the admission", "记录暂停准入"),
+    ),
+    Write(
+        PROVIDER + "/resumption",
+        events.ProviderResumed,
+        Words("record the end of a suspension", "记录恢复准入"),
+    ),
+    Write(PROVIDER + "/exit", events.ProviderExited, Words("record an exit", "记录退出")),
+    Write(
+        DECISION + "/suspension",
+        acts.SuspendDecision,
+        Words("suspend a decision during review", "审查期间暂停执行决定"),
+        DECIDERS,
+    ),
+    Write(
+        DECISION + "/resumption",
+        acts.ResumeDecision,
+        Words("end the suspension of a decision", "恢复执行决定"),
+        DECIDERS,
+    ),
+    Write(
+        DECISION + "/overturning",
+        acts.OverturnDecision,
+        Words("overturn a decision", "撤销决定"),
+        DECIDERS,
+    ),
+    Write(
+        DECISION + "/fulfilment",
+        acts.FulfilObligation,
+        Words("record that an obligation is fulfilled", "记录义务已履行"),
+        DECIDERS,
+    ),
+    Write(
+        DECISION + "/fulfilment-revocation",
+        acts.RevokeFulfilment,
+        Words("revoke a recorded fulfilment", "撤回义务已履行的记录"),
+        DECIDERS,
+    ),
+    Write(
+        DECISION + "/repair", acts.GrantRepair, Words("grant credit repair", "准予信用修复"), DECIDERS
+    ),
+    Write(
+        DECISION + "/repair-revocation",
+        acts.RevokeRepair,
+        Words("revoke a credit repair", "撤销信用修复"),
+        DECIDERS,
+    ),
+    Write(
+        DECISION + "/removal",
+        acts.RemoveFromSevereList,
+        Words("record the removal from the severe list", "记录移出严重失信名单"),
+        DECIDERS,
+    ),
+    Write(
+        DECISION + "/revocation", acts.RevokeReward, Words("revoke a reward", "撤销奖励"), DECIDERS
+    ),
+    Write(
+        "/v1/rulebooks",
+        PublishRulebook,
+        Words("publish a rulebook", "公布规则"),
+        ("rulebook_editor",),
+    ),
+)
+"""Every write there is. Roles that stand in no row write nothing."""
+
+
+class Order(NamedTuple):
+    """A command as it was understood: on which stream, and what its repetition must repeat.
+
+    `identifier` is None for what concerns no provider.
+    """
+
+    command: Data
+    identifier: str | None
+    parts: tuple[bytes, ...]
+
+
+class WriteRoute(APIRoute):
+    """A published route that hands the request straight to its endpoint.
+
+    FastAPI's way to an endpoint (dependencies, exit stacks) would take as long as all the rest of
+    a write. What an endpoint raises is told by the application's handlers (`api/problems.py`).
+    """
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; another method than POST is refused as everywhere."""
+        if scope["method"] != "POST":
+            await super().handle(scope, receive, send)
+            return
+        response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+def routes(*, tokens: Tokens | None, max_body_bytes: int) -> list[APIRoute]:
+    """The routes of all writes."""
+    return [_route(write, tokens, max_body_bytes) for write in WRITES]
+
+
+def _route(write: Write, tokens: Tokens | None, max_body_bytes: int) -> APIRoute:
+    async def endpoint(request: Request) -> Response:
+        claims = claims_of(request, tokens)
+        if claims is None or tokens is None:
+            raise TokenMissing
+        if claims.role not in write.roles:
+            raise not_allowed(claims, write.does)
+        order = understand(
+            write, request.path_params, await read_json(request, limit=max_body_bytes)
+        )
+        check_issuer(order.command, claims)
+        key = key_of(request, claims, tokens, order)
+        return created(await hand_in(request.app.state.desk, order, claims, key))
+
+    return WriteRoute(write.path, endpoint, methods=["POST"], **openapi.of_write(write))
+
+
+def understand(write: Write, path: dict[str, Any], written: Any) -> Order:
+    """The order in a parsed body. Raises SchemaBroken or InvalidIdentifier."""
+    target, given = "", written
+    if write.is_act:
+        target = path["id"].lower()
+        if TARGET.fullmatch(target) is None:
+            raise SchemaBroken([Flaw(("path", "id"), NO_ID)])
+        if isinstance(written, dict):
+            if "target" in written:
+                raise SchemaBroken([Flaw(("body", "target"), IN_ADDRESS)])
+            given = {**written, "target": target}
+    try:
+        command = write.command.model_validate(given)
+    except ValidationError as error:
+        raise problems.broken(error) from error
+    identifier: str | None = None
+    if isinstance(command, RegisterProvider):
+        identifier = parse_identifier(command.identifier)
+        written = {**written, "identifier": identifier}
+        fields = events.ProviderRegistered.model_fields
+        command = events.ProviderRegistered(**{name: getattr(command, name) for name in fields})
+    elif isinstance(command, PublishRulebook):
+        check_exact(command.rulebook, ("body", "rulebook"))
+    else:
+        identifier = parse_identifier(path["identifier"])
+    canonical = orjson.dumps(written, option=orjson.OPT_SORT_KEYS)
+    parts = (write.path.encode(), (identifier or "").encode(), target.encode(), canonical)
+    return Order(command, identifier, parts)
+
+
+NO_ID = Words("the id of an event, a UUID", "应为事件编号(UUID)")
+IN_ADDRESS = Words("the address names the target", "对象已由地址指明")
+
+
+def check_issuer(command: Data, claims: Claims) -> None:
+    """Raises NotAllowed where a role records what another kind of body decided."""
+    kind = ISSUER_KIND.get(claims.role)
+    if kind is None:
+        return
+    decision = command.finding if isinstance(command, RecordComplaintOutcome) else command
+    issuer = decision.issuer if isinstance(decision, events.Decision) else None
+    if issuer is not None and issuer.kind != kind:
+        what = Words(
+            f"record what a body of kind {issuer.kind} decided, only of kind {kind}",
+            f"记录 {issuer.kind} 类机构的决定(只可记录 {kind} 类)",
+        )
+        raise not_allowed(claims, what)
+
+
+def not_allowed(claims: Claims, what: Words) -> NotAllowed:
+    """The refusal of what a role may not do."""
+    role = Words(claims.role, ROLES[claims.role])
+    return NotAllowed(role=role, organisation=claims.organisation, what=what)
+
+
+def key_of(request: Request, claims: Claims, tokens: Tokens, order: Order) -> Key | None:
+    """The request's Idempotency-Key with its digest. Raises InvalidKey.
+
+    Keys belong to the organisation, not to the bearer's reference: whoever renews a token between
+    two tries must still get the first answer, and never a second event.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1 or KEY.fullmatch(given[0]) is None:
+        raise InvalidKey(limit=MAX_KEY_CHARACTERS)
+    return Key(claims.issuer, claims.organisation, given[0], tokens.digest(*order.parts))
+
+
+async def hand_in(desk: Desk, order: Order, claims: Claims, key: Key | None) -> Receipt:
+    """Let the desk handle an order. Raises LedgerError."""
+    if isinstance(order.command, PublishRulebook):
+        return await desk.publish_rulebook(order.command, claims.actor(), key=key)
+    assert order.identifier is not None
+    return await desk.record(order.identifier, order.command, claims.actor(), key=key)
+
+
+def created(receipt: Receipt) -> Response:
+    """The receipt; a repeated request gets the first one again, and is told so."""
+    position, id, stream, version, repeated = receipt
+    headers = {"Location": f"/v1/events/{position}", "Cache-Control": "no-store"}
+    if repeated:
+        headers["Idempotent-Replayed"] = "true"
+    body = orjson.dumps({"position": position, "id": id, "stream": stream, "version": version})
+    return Response(body, status_code=201, headers=headers, media_type="application/json")

@@ -1,0 +1,153 @@
+"""What happens to every request and answer alike, as one plain ASGI middleware.
+
+A request gets an id (the client's own, where it is one); every answer carries it and the security
+headers; what fails unexpectedly becomes an incident with that id in the log and nothing of it in
+the answer; a body that is too long is refused before it is read; HEAD is GET without the body.
+The access log names no token, no query and no body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import time
+from collections.abc import Callable
+
+import structlog
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import problems
+from api.body import UNREAD
+from api.refusals import BodyTooLarge, Internal
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+ENDLESS = "/v1/feed"
+"""The one address whose answer may have no end; it knows no HEAD."""
+HEADERS: list[tuple[bytes, bytes]] = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+"""Set on every answer that does not set them itself."""
+LINGER_SECONDS = 2
+LINGER_BYTES = 1024 * 1024
+
+log = structlog.get_logger("chengxin.api")
+
+
+class Door:
+    """The outermost layer of ours around the application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        access_log: bool,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._access_log = access_log
+        self._prefix = random(6).hex()
+        self._count = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        id = request_id(scope) or f"{self._prefix}-{next(self._count):x}"
+        visit = Visit(scope, receive, send, id)
+        method = scope["method"]
+        if method == "HEAD" and scope["path"] != ENDLESS:
+            scope = {**scope, "method": "GET"}
+        try:
+            if content_length(scope) > self._max_body_bytes:
+                scope[UNREAD] = visit.scope[UNREAD] = True
+                refusal = problems.answer(Request(scope), BodyTooLarge(limit=self._max_body_bytes))
+                await refusal(scope, receive, visit.send)
+            else:
+                await self._app(scope, receive, visit.send)
+        except ClientDisconnect:
+            visit.status = visit.status or 499
+        except Exception:
+            log.exception("incident", request_id=visit.id, method=method, path=scope["path"])
+            if visit.status:
+                raise
+            failed = problems.answer(Request(scope), Internal(incident=visit.id))
+            await failed(scope, receive, visit.send)
+        finally:
+            if self._access_log:
+                log.info(
+                    "request",
+                    method=method,
+                    path=scope["path"],
+                    status=visit.status,
+                    milliseconds=round((time.perf_counter() - started) * 1000, 1),
+                    request_id=visit.id,
+                )
+
+
+class Visit:
+    """One request on its way through the door. `status` is 0 until the answer has begun."""
+
+    __slots__ = ("_receive", "_send", "id", "scope", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, id: str) -> None:
+        self.scope, self._receive, self._send = scope, receive, send
+        self.id = id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the answer on, with our headers in its head."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"]
+            named = {name for name, _ in headers}
+            headers = [*headers, (b"x-request-id", self.id.encode())]
+            headers += [header for header in HEADERS if header[0] not in named]
+            message = {**message, "headers": headers}
+        elif self.scope.get(UNREAD) and not message.get("more_body", False):
+            await self._linger(message)
+            return
+        await self._send(message)
+
+    async def _linger(self, message: Message) -> None:
+        """Read on for a moment after a refusal.
+
+        Closing with bytes unread would reset the connection, and a client that is still sending
+        might lose the answer.
+        """
+        await self._send({**message, "more_body": True})
+        left = LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while left > 0:
+                    rest = await self._receive()
+                    if not rest.get("more_body", False):
+                        break
+                    left -= len(rest["body"])
+        except TimeoutError:
+            pass
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def request_id(scope: Scope) -> str | None:
+    """The client's own `X-Request-Id` where it is a plain word."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+            return str(value.decode("ascii"))
+    return None
+
+
+def content_length(scope: Scope) -> int:
+    """The announced length of the body in bytes; 0 where none is announced."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0

@@ -1,0 +1,311 @@
+"""Importing a CSV file: every row is recorded once, or reported with its line and every reason.
+
+Life of a row: read → understood by the mapping → compared with the rows before it → looked up
+among the idempotency keys → recorded. Rows of one subject are recorded in the order of the file,
+rows of different subjects at the same time. Memory is bounded: a fixed number of rows is on its
+way, and what was seen is kept in a temporary file.
+
+Killed at any moment, the next run completes the work: each command goes in under a key made of the
+mapping's name and the row's key columns, in the same transaction as its event. What has a key is
+passed over; what was committed but never acknowledged is found by its key too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+
+from api.csvfile import CsvFile, Fault
+from api.mapping import BadRow, Importing, Row
+from api.seen import Seen
+from ledger.errors import KeyReused, LedgerError, ProviderExists, Words, WrongPurpose
+from ledger.events import Data
+from ledger.handle import Desk, Receipt
+from ledger.identity import Actor
+from ledger.appender import Answer, Appender, Entry, Key
+
+BLOCK_ROWS = 500
+MAX_BLOCKS_UNDER_WAY = 6
+PATIENCE_SECONDS = 60.0
+BACK_OFF_SECONDS = 0.25
+
+T = TypeVar("T")
+
+
+class Issue(NamedTuple):
+    """Something to report about a line: where in it, a stable code, the reason in words."""
+
+    line: int
+    field: str
+    code: str
+    reason: Words
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the rows of a file: each is counted in one of the last five."""
+
+    rows: int = 0
+    registered: int = 0
+    recorded: int = 0
+    already_recorded: int = 0
+    repeated: int = 0
+    skipped: int = 0
+    refused: int = 0
+
+
+class Wanted(NamedTuple):
+    """A command with its key."""
+
+    data: Data
+    key: Key
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A row on its way."""
+
+    row: Row
+    commands: list[Wanted]
+
+
+@dataclass(slots=True)
+class Chain:
+    """The rows of one subject under way, in the order of the file."""
+
+    known: bool
+    last: asyncio.Task[None] | None = None
+
+
+class Rehearsal(Appender):
+    """The appender of a dry run: every request is accepted and nothing is written.
+
+    The desk then decides each command on the state that the rows before it would have led to.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        # No thread, no connection: nothing of the real appender is set up.
+        self._now = clock
+
+    async def append_async(self, entries: Sequence[Entry], key: Key | None = None) -> Answer:
+        """Accept."""
+        return Answer(0, self._now())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Import:
+    """One run over one file. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        importing: Importing,
+        actor: Actor,
+        *,
+        digest: Callable[..., bytes],
+        tell: Callable[[Issue], None],
+        advance: Callable[[Tally], None] = lambda tally: None,
+    ) -> None:
+        """`digest`: the keyed digest of a request (`Tokens.digest`); the same in every run."""
+        self.tally = Tally()
+        self._desk = desk
+        self._importing = importing
+        self._actor = actor
+        self._digest = digest
+        self._tell = tell
+        self._advance = advance
+        self._chains: dict[str, Chain] = {}
+
+    async def run(self, file: CsvFile) -> Tally:
+        """Import the file.
+
+        Raises MappingError, WrongPurpose, LedgerNotOpened before the first row; Unavailable or
+        OutcomeUnknown if the database stays away for a minute. Running again completes the work.
+        """
+        self._importing.check_columns(file.columns)
+        opening = (await self._patiently(self._desk.rulebooks)).opening
+        wanted = self._importing.purpose
+        if opening is not None and wanted is not None and opening.purpose != wanted:
+            name = self._importing.name
+            what = Words(f"the import {name}", f"导入 {name} ")
+            raise WrongPurpose(what=what, needed=wanted, purpose=opening.purpose)
+        try:
+            with closing(Seen()) as seen:
+                async with asyncio.TaskGroup() as group:
+                    await self._all(file, seen, group)
+        except BaseExceptionGroup as failures:
+            # One cause stops all; the other tasks were only cancelled.
+            raise failures.exceptions[0] from failures
+        self._advance(self.tally)
+        return self.tally
+
+    async def _all(self, file: CsvFile, seen: Seen, group: asyncio.TaskGroup) -> None:
+        under_way: deque[dict[str, asyncio.Task[None]]] = deque()
+        for block in self._blocks(file, seen):
+            under_way.append(await self._start(block, group))
+            if len(under_way) >= MAX_BLOCKS_UNDER_WAY:
+                await self._finish(under_way.popleft())
+        while under_way:
+            await self._finish(under_way.popleft())
+
+    def _blocks(self, file: CsvFile, seen: Seen) -> Iterator[list[Waiting]]:
+        block: list[Waiting] = []
+        for record in file:
+            self.tally.rows += 1
+            if isinstance(record, Fault):
+                self._refuse(record.line, "line", "malformed", record.reason)
+                continue
+            cells = dict(zip(file.columns, record.cells, strict=True))
+            try:
+                row = self._importing.read(record.line, cells, record.raw)
+            except BadRow as bad:
+                self.tally.refused += 1
+                for problem in bad.problems:
+                    self._tell(Issue(record.line, *problem))
+                continue
+            if not row.entries and row.registration is None:
+                self.tally.skipped += 1
+                continue
+            block.append(Waiting(row, [self._wanted(row, *entry) for entry in row.entries]))
+            if len(block) >= BLOCK_ROWS:
+                yield self._new_ones(block, seen)
+                block = []
+        yield self._new_ones(block, seen)
+
+    def _wanted(self, row: Row, data: Data, key: str) -> Wanted:
+        digest = self._digest(row.subject.encode(), type(data).__name__.encode(), _bytes_of(data))
+        return Wanted(data, Key(self._actor.organisation, row.subject, key, digest))
+
+    def _new_ones(self, block: Sequence[Waiting], seen: Seen) -> list[Waiting]:
+        """The rows whose key no row before them in the file has; the others are reported."""
+        new: list[Waiting] = []
+        rows = [(one.row.subject, one.row.key) for one in block]
+        # A row that only registers is told from others by its key alone.
+        contents = [b"".join(one.key.digest for one in waiting.commands) for waiting in block]
+        firsts = seen.first_of(rows, contents, [one.row.line for one in block])
+        for waiting, (line, same) in zip(block, firsts, strict=True):
+            row = waiting.row
+            if line == row.line:
+                new.append(waiting)
+            elif same:
+                self.tally.repeated += 1
+                why = Words(f"the same row as line {line}", f"与第 {line} 行相同")
+                self._tell(Issue(row.line, "row", "repeated", why))
+            else:
+                why = Words(
+                    f"the same key as line {line}, but other content",
+                    f"关键列与第 {line} 行相同,内容却不同",
+                )
+                self._refuse(row.line, "row.key", "key-taken", why)
+        return new
+
+    async def _start(
+        self, block: Sequence[Waiting], group: asyncio.TaskGroup
+    ) -> dict[str, asyncio.Task[None]]:
+        """Look a block's rows up, and set those that are left on their way."""
+        asked = [one.key[1:3] for waiting in block for one in waiting.commands]
+        issuer = self._actor.organisation
+        keys = await self._patiently(lambda: self._desk.find_keys(issuer, asked))
+        left: dict[str, list[Waiting]] = {}
+        for waiting in block:
+            if self._is_left(waiting, keys):
+                left.setdefault(waiting.row.subject, []).append(waiting)
+        known = await self._patiently(lambda: self._desk.preload(left))
+        tasks: dict[str, asyncio.Task[None]] = {}
+        for subject, rows in left.items():
+            chain = self._chains.setdefault(subject, Chain(subject in known))
+            chain.last = tasks[subject] = group.create_task(self._rows(chain, chain.last, rows))
+        return tasks
+
+    def _is_left(self, waiting: Waiting, keys: dict[tuple[str, str], bytes]) -> bool:
+        """Whether something of the row is still to be recorded."""
+        left = []
+        for one in waiting.commands:
+            digest = keys.get((one.key.subject, one.key.key))
+            if digest is None:
+                left.append(one)
+            elif digest != one.key.digest:
+                self._refuse_by(waiting.row.line, KeyReused(key=one.key.key))
+                return False
+        if waiting.commands and not left:
+            self.tally.already_recorded += 1
+            return False
+        waiting.commands = left
+        return True
+
+    async def _finish(self, tasks: dict[str, asyncio.Task[None]]) -> None:
+        if tasks:
+            await asyncio.wait(tasks.values())
+        for subject, task in tasks.items():
+            chain = self._chains[subject]
+            if chain.last is task:
+                del self._chains[subject]
+        self._advance(self.tally)
+
+    async def _rows(
+        self, chain: Chain, before: asyncio.Task[None] | None, rows: Sequence[Waiting]
+    ) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        for waiting in rows:
+            try:
+                new = await self._row(chain, waiting)
+            except LedgerError as error:
+                if error.status == 503:
+                    raise
+                self._refuse_by(waiting.row.line, error)
+            else:
+                self.tally.recorded += new
+                self.tally.already_recorded += not new
+
+    async def _row(self, chain: Chain, waiting: Waiting) -> bool:
+        """Record what is left of a row; False if all of it turned out to be recorded."""
+        row, new = waiting.row, False
+        if not chain.known and row.registration is not None:
+            registration = row.registration
+            try:
+                await self._record(row.subject, registration, None)
+                self.tally.registered += 1
+                new = True
+            except ProviderExists:
+                # Somebody else was faster, or our own registration was not acknowledged.
+                pass
+            chain.known = True
+        for one in waiting.commands:
+            receipt = await self._record(row.subject, one.data, one.key)
+            new = new or not receipt.repeated
+        return new
+
+    async def _record(self, subject: str, data: Data, key: Key | None) -> Receipt:
+        return await self._patiently(lambda: self._desk.record(subject, data, self._actor, key=key))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask again while the database is away: a key makes that harmless."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await ask()
+            except LedgerError as error:
+                if error.status != 503 or error.code == "ledger-not-opened" or clock() > deadline:
+                    raise
+            await asyncio.sleep(BACK_OFF_SECONDS)
+
+    def _refuse_by(self, line: int, error: LedgerError) -> None:
+        self._refuse(line, "record", error.code, Words(str(error), error.chinese()))
+
+    def _refuse(self, line: int, field: str, code: str, reason: Words) -> None:
+        self.tally.refused += 1
+        self._tell(Issue(line, field, code, reason))
+
+
+def _bytes_of(data: Data) -> bytes:
+    # Without defaults: a field that a later version adds does not make an old row a new one.
+    return data.__pydantic_serializer__.to_json(data, exclude_defaults=True)

@@ -1,0 +1,60 @@
+"""How log lines are written: structlog on stderr, for a person (logfmt) or a machine (JSON).
+
+One line each, never with a token, a body or the values of local variables.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+
+from api.settings import Settings
+
+FIRST = ("timestamp", "level", "event")
+
+
+def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
+    """Set up logging for this process; a composition root calls it once, before the first line."""
+    level = getattr(logging, settings.log_level.upper())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            *RENDERERS[settings.log_format],
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
+        cache_logger_on_first_use=stream is None,
+    )
+    # What libraries say through the standard library goes the same way.
+    logging.basicConfig(handlers=[Forwarding()], level=max(level, logging.WARNING), force=True)
+
+
+class Forwarding(logging.Handler):
+    """Passes the standard library's records on to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record under its logger's name."""
+        structlog.get_logger().log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )
+
+
+def _json(line: Any, **_: Any) -> bytes:
+    return orjson.dumps(line, default=str)
+
+
+def _one_line(_: Any, __: str, line: str) -> bytes:
+    return line.encode("utf-8", "backslashreplace")
+
+
+RENDERERS: dict[str, list[Any]] = {
+    "json": [structlog.processors.JSONRenderer(_json)],
+    "console": [structlog.processors.LogfmtRenderer(key_order=FIRST), _one_line],
+}

@@ -1,0 +1,345 @@
+"""A mapping file (TOML): how the columns of a CSV file become commands on providers' streams.
+
+A person edits it; `docs/imports/README.md` tells how. Everything that can be wrong with the
+mapping itself is found before the first row is read, all of it at once. A row is either understood
+whole or refused with every reason; nothing is ever guessed. Knows no file of rows and no ledger.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
+
+from api.column import ABSENT, BadCell, Cells, Getter, Source, getter_of, shape_of
+from ledger import events, findings, provider
+from ledger.errors import InvalidIdentifier, Words
+from ledger.events import Data, Purpose
+from ledger.identity import EvidenceDigest, parse_identifier
+
+REGISTER = "register"
+COMMANDS: dict[str, type[Data]] = {
+    REGISTER: events.ProviderRegistered,
+    "admission": events.ProviderAdmitted,
+    "suspension": events.ProviderSuspended,
+    "resumption": events.ProviderResumed,
+    "exit": events.ProviderExited,
+    "reward": events.RewardGranted,
+    "penalty": findings.ImposePenalty,
+    "complaint": provider.RecordComplaintOutcome,
+    "breach": findings.ConfirmBreach,
+    "contract": events.ContractCompleted,
+    "inspection": provider.RecordInspection,
+    "listing": events.SevereListEntered,
+}
+"""What a mapping may record. Acts on a recorded fact name an event's id, which no CSV file has."""
+GIVEN: dict[str, dict[str, object]] = {REGISTER: {"origin": "IMPORT"}}
+"""Fields that are the importer's to say, not the mapping's."""
+IDENTIFIER = FieldInfo(annotation=str)
+
+
+class MappingError(ValueError):
+    """The mapping cannot be used; the message has every reason."""
+
+
+class Problem(NamedTuple):
+    """Why a row is refused: the field of the command (or the part of the row), a code, words."""
+
+    field: str
+    code: str
+    reason: Words
+
+
+class BadRow(Exception):
+    """The row is refused, for these reasons."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(f"{one.field}: {one.reason.en}" for one in problems))
+        self.problems = problems
+
+
+class Entry(NamedTuple):
+    """One command of a row. `key` tells it from every other command of this mapping."""
+
+    data: Data
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row understood: whom it is about, how to register them, what to record."""
+
+    line: int
+    key: str
+    subject: str
+    registration: Data | None
+    entries: Sequence[Entry]
+
+
+class Part(BaseModel):
+    """A table of the mapping file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SourceTable(Part):
+    """How the file is written."""
+
+    encoding: str = "utf-8"
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    missing: list[str] = []
+
+
+class RowTable(Part):
+    """What makes a row the row it is, and what becomes of rows that no record applies to."""
+
+    key: Annotated[list[str], Field(min_length=1)]
+    unmatched: Literal["reject", "skip"] = "reject"
+
+
+class When(Part):
+    """A condition on a cell."""
+
+    column: str
+    one_of: Annotated[list[str], Field(min_length=1)]
+
+    def holds(self, cells: Cells) -> bool:
+        """Whether the trimmed cell is one of the values."""
+        return cells[self.column].strip() in self.one_of
+
+
+class RecordTable(Part):
+    """One command that a row leads to."""
+
+    command: str
+    when: When | None = None
+    fields: dict[str, Any]
+
+
+class MappingFile(Part):
+    """The mapping file as it is written."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
+    purpose: Purpose | None = None
+    source: SourceTable = SourceTable()
+    identifier: Source
+    row: RowTable
+    record: Annotated[list[RecordTable], Field(min_length=1)]
+
+
+Plan = dict[str, "Getter | Plan"]
+
+
+class Recording(NamedTuple):
+    """A record table, ready to use."""
+
+    command: str
+    when: When | None
+    model: type[Data]
+    plan: Plan
+
+
+class Importing:
+    """A mapping, checked and ready to read rows with."""
+
+    def __init__(self, written: MappingFile) -> None:
+        """Raises MappingError with every reason."""
+        self.name = written.name
+        self.purpose = written.purpose
+        self.source = written.source
+        self._row = written.row
+        self._columns = {*written.row.key, *written.identifier.columns()}
+        self._reasons: list[str] = []
+        self._check_encoding(written.source.encoding)
+        self._identifier = self._getter(written.identifier, IDENTIFIER, "identifier")
+        self._recordings = [self._recording(table) for table in written.record]
+        if sum(one.command == REGISTER for one in self._recordings) > 1:
+            self._reasons.append("record: `register` stands there twice")
+        if self._reasons:
+            raise MappingError("; ".join(self._reasons))
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises MappingError if the mapping names a column that the file does not have."""
+        reasons = []
+        for name in sorted(self._columns - set(columns)):
+            near = difflib.get_close_matches(name, columns, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(columns)}"
+            reasons.append(f"the file has no column {name!r} ({hint})")
+        if reasons:
+            raise MappingError("; ".join(reasons))
+
+    def read(self, line: int, cells: Cells, raw: bytes) -> Row:
+        """The row's commands, none if it is to be skipped. Raises BadRow with every reason."""
+        problems: list[Problem] = []
+        subject = self._subject(cells, problems)
+        key = self._key(cells, problems)
+        registration: Data | None = None
+        entries: list[Entry] = []
+        applied = False
+        for number, recording in enumerate(self._recordings):
+            if recording.when is not None and not recording.when.holds(cells):
+                continue
+            applied = True
+            data = _build(recording, cells, raw, problems)
+            if data is None:
+                continue
+            if recording.command == REGISTER:
+                registration = data
+            else:
+                entries.append(Entry(data, f"import/{self.name}/{number}/{key}"))
+        if not applied and self._row.unmatched == "reject":
+            why = Words("no [[record]] of the mapping applies", "映射中没有适用的 [[record]]")
+            problems.append(Problem("row", "no-record-applies", why))
+        if problems:
+            raise BadRow(problems)
+        return Row(line, key, subject, registration, entries)
+
+    def _subject(self, cells: Cells, problems: list[Problem]) -> str:
+        try:
+            return parse_identifier(str(self._identifier(cells, b"")))
+        except BadCell as bad:
+            problems.append(Problem("identifier", bad.code, bad.reason))
+        except InvalidIdentifier as error:
+            reason = Words(str(error), error.chinese())
+            problems.append(Problem("identifier", error.code, reason))
+        return ""
+
+    def _key(self, cells: Cells, problems: list[Problem]) -> str:
+        parts = [cells[name].strip() for name in self._row.key]
+        if not all(parts):
+            names = ", ".join(name for name in self._row.key if not cells[name].strip())
+            why = Words(f"the key column {names} is empty", f"关键列 {names} 为空")
+            problems.append(Problem("row.key", "missing", why))
+        # The lengths keep ("a", "bc") apart from ("ab", "c").
+        text = "".join(f"{len(part)}:{part}" for part in parts)
+        return sha256(text.encode()).hexdigest()[:32]
+
+    def _check_encoding(self, encoding: str) -> None:
+        try:
+            if '\n,"'.encode(encoding).removeprefix(b"\xef\xbb\xbf") != b'\n,"':
+                self._reasons.append(
+                    f"source.encoding: {encoding}: convert the file to UTF-8 first"
+                )
+        except (LookupError, UnicodeError) as error:
+            self._reasons.append(f"source.encoding: {error}")
+
+    def _getter(self, source: Source, info: FieldInfo, where: str) -> Getter:
+        try:
+            return getter_of(source, info, missing=self.source.missing)
+        except ValueError as error:
+            self._reasons.append(f"{where}: {error}")
+            return lambda cells, raw: ABSENT
+
+    def _recording(self, table: RecordTable) -> Recording:
+        model = COMMANDS.get(table.command)
+        if model is None:
+            known = ", ".join(COMMANDS)
+            self._reasons.append(f"record: there is no command {table.command!r}, only {known}")
+            return Recording(table.command, table.when, Data, {})
+        if table.when is not None:
+            self._columns.add(table.when.column)
+        given = GIVEN.get(table.command, {})
+        plan = self._plan(model, table.fields, f"record {table.command}", given=given)
+        for name, value in given.items():
+            plan[name] = lambda cells, raw, value=value: value  # type: ignore[misc]
+        return Recording(table.command, table.when, model, plan)
+
+    def _plan(
+        self,
+        model: type[BaseModel],
+        fields: Mapping[str, Any],
+        where: str,
+        *,
+        given: Mapping[str, object] | None = None,
+    ) -> Plan:
+        plan: Plan = {}
+        for name, info in model.model_fields.items():
+            if name in (given or {}):
+                continue
+            if name in fields:
+                plan[name] = self._field(info, fields[name], f"{where}: {name}")
+            elif info.is_required():
+                self._reasons.append(f"{where}: the field {name} is missing")
+        for name in set(fields) - set(model.model_fields):
+            known = ", ".join(model.model_fields)
+            self._reasons.append(f"{where}: there is no field {name}, only {known}")
+        for name in set(fields) & set(given or {}):
+            self._reasons.append(f"{where}: {name} is not yours to set")
+        return plan
+
+    def _field(self, info: FieldInfo, written: Any, where: str) -> Getter | Plan:
+        shape = shape_of(info)
+        nested = isinstance(shape, type) and issubclass(shape, BaseModel)
+        if nested and shape is not EvidenceDigest:
+            if isinstance(written, dict):
+                return self._plan(shape, written, where)
+            self._reasons.append(f"{where}: write it as a table of its fields")
+            return {}
+        try:
+            # A plain value is a constant written shortly.
+            table = written if isinstance(written, dict) else {"constant": written}
+            source = Source.model_validate(table)
+            self._columns.update(source.columns())
+        except ValidationError as error:
+            self._reasons += [f"{where}: {reason}" for reason in reasons_of(error)]
+            return {}
+        except ValueError as error:
+            self._reasons.append(f"{where}: {error}")
+            return {}
+        return self._getter(source, info, where)
+
+
+def _build(recording: Recording, cells: Cells, raw: bytes, problems: list[Problem]) -> Data | None:
+    before = len(problems)
+    values = _fill(recording.plan, cells, raw, problems, "")
+    if len(problems) > before:
+        return None
+    try:
+        return recording.model.model_validate(values)
+    except ValidationError as error:
+        for one in error.errors():
+            field = ".".join(map(str, one["loc"])) or recording.command
+            problems.append(Problem(field, "invalid", Words(one["msg"], f"取值无效:{one['msg']}")))
+        return None
+
+
+def _fill(
+    plan: Plan, cells: Cells, raw: bytes, problems: list[Problem], prefix: str
+) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, step in plan.items():
+        if isinstance(step, dict):
+            values[name] = _fill(step, cells, raw, problems, f"{prefix}{name}.")
+            continue
+        try:
+            value = step(cells, raw)
+        except BadCell as bad:
+            problems.append(Problem(prefix + name, bad.code, bad.reason))
+            continue
+        if value is not ABSENT:
+            values[name] = value
+    return values
+
+
+def reasons_of(error: ValidationError) -> list[str]:
+    """Each of a model's complaints with its place."""
+    return [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+
+
+def load_mapping(path: Path) -> Importing:
+    """The mapping in a file. Raises MappingError with every reason, or OSError."""
+    try:
+        return Importing(MappingFile.model_validate(tomllib.loads(path.read_text("utf-8"))))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MappingError(f"{path}: {error}") from error
+    except ValidationError as error:
+        raise MappingError(f"{path}: {'; '.join(reasons_of(error))}") from error
+    except MappingError as error:
+        raise MappingError(f"{path}: {error}") from error

@@ -1,0 +1,147 @@
+"""Commands that run a ledger: serve, work, migrate, open, fill.
+
+What a command alone needs is imported when it runs, so that the small ones answer at once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from pydantic import ValidationError
+
+from api.options import NOBODY, OPERATOR, DataDir, Json, run, settings_of
+from api.terminal import USAGE, Meter, fail, put_json, tell, words
+from ledger.calendar import local_day
+from ledger.identity import Actor
+from ledger.store import Ledger, system_clock
+
+if TYPE_CHECKING:
+    from api.demo import Plan
+    from ledger.database import Database
+
+app = typer.Typer()
+
+
+@app.command(help=words("Create or upgrade the database schema.", "建立或升级数据库结构。"))
+def migrate(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """`chengxin migrate`."""
+    from api.storage import database_of, migrate_all
+
+    with database_of(settings_of(data_dir=data_dir)) as database:
+        done = migrate_all(database)
+    if as_json:
+        put_json({"migrations": done})
+    else:
+        tell(words("The schema is up to date.", "数据库结构已是最新。"))
+
+
+@app.command("open", help=words("Open the ledger: its first event.", "开立账本,即写入第一个事件。"))
+def open_ledger(
+    name: Annotated[str, typer.Option(help=words("The ledger's name.", "账本名称。"))],
+    origin: Annotated[
+        str,
+        typer.Option(
+            help=words("The log's origin, a URL without scheme.", "日志来源(不含协议的网址)。")
+        ),
+    ],
+    purpose: Annotated[str, typer.Option(help="production | demonstration | test-data")],
+    rulebook: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help=words(
+                "A rulebook (JSON) instead of the shipped one.", "规则文件(JSON),默认用自带规则。"
+            ),
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin open`."""
+    from api.demo import Plan
+    from api.storage import database_of
+    from ledger.events import LedgerOpened
+    from ledger.handle import Desk, Receipt
+    from ledger.rulebook import first_rulebook
+    from ledger.store import Ledger
+
+    try:
+        book = first_rulebook() if rulebook is None else orjson.loads(rulebook.read_bytes())
+        fields = {"name": name, "origin": origin, "purpose": purpose, "rulebook": book}
+        command = LedgerOpened.model_validate(fields)
+    except orjson.JSONDecodeError as error:
+        fail(USAGE, f"--rulebook {rulebook}: {error}")
+    except ValidationError as error:
+        fail(USAGE, "; ".join(f"--{one['loc'][0]}: {one['msg']}" for one in error.errors()))
+    # Invented history lies before the day on which it is invented.
+    plan = Plan(local_day(system_clock()))
+    clock = plan.opens if purpose == "demonstration" else system_clock
+
+    async def write(ledger: Ledger) -> Receipt:
+        return await Desk(ledger).open_ledger(command, Actor(OPERATOR, "registrar", NOBODY))
+
+    with (
+        database_of(settings_of(data_dir=data_dir)) as database,
+        Ledger(database, clock=clock) as ledger,
+    ):
+        receipt = run(write(ledger))
+    if as_json:
+        put_json(receipt._asdict() | {"name": name, "purpose": purpose})
+    else:
+        tell(words(f"Opened {name} ({purpose}).", f"已开立账本:{name}({purpose})。"))
+
+
+@app.command(help=words("Fill an empty demonstration ledger.", "填充空的演示账本。"))
+def demo(
+    providers: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help=words("How many.", "服务商数量。"))
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help=words("Of the invention.", "随机种子。"))] = None,
+    last: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help=words("The last day.", "历史截止日,默认今日。")),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin demo`."""
+    from api.demo import PROVIDERS, SEED, Plan
+    from api.storage import database_of
+
+    today = local_day(system_clock())
+    plan = Plan(
+        last.date() if last else today,
+        providers or PROVIDERS,
+        SEED if seed is None else seed,
+    )
+    if plan.last > today:
+        fail(USAGE, words("--last is in the future", "--last 不得晚于今日"))
+    with database_of(settings_of(data_dir=data_dir)) as database:
+        head = fill(database, plan)
+    if as_json:
+        put_json({"providers": plan.providers, "seed": plan.seed, "position": head})
+
+
+def fill(database: Database, plan: Plan) -> int:
+    """Fill a demonstration ledger; its head. Raises what `demonstrate` does."""
+    from api.demo import demonstrate
+
+    with Meter(words("demonstration", "演示数据"), words("events", "事件")) as meter:
+        head = run(
+            demonstrate(
+                database, plan, advance=lambda done, of: meter.advance(done, part=done, whole=of)
+            )
+        )
+        tell(
+            words(
+                f"{plan.providers:,} invented providers, {head:,} events",
+                f"虚构服务商 {plan.providers:,} 家,事件 {head:,} 个",
+            )
+            + f" ({meter.seconds():.1f} s, {meter.rate()})"
+        )
+    return head

@@ -1,0 +1,67 @@
+"""What every command of the command line is given: its settings, its keys, its event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from api.settings import PREFIX, Settings
+from api.terminal import USAGE, fail, words
+from ledger.store import system_clock
+
+OPERATOR = "OPERATOR"
+NOBODY = "00000000-0000-4000-8000-000000000000"
+"""The reference of an operator, who acts for the system and not for a person."""
+
+T = TypeVar("T")
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        file_okay=False,
+        help=words("The folder of the embedded server and the keys.", "内嵌数据库与密钥所在目录。"),
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help=words("Answer with a JSON object.", "以 JSON 对象输出结果。"))
+]
+
+
+def settings_of(**given: Any) -> Settings:
+    """The settings of the environment, with what the command line gives instead."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        reasons = [
+            ": ".join([*(f"{PREFIX}{part}".upper() for part in one["loc"]), one["msg"]])
+            for one in error.errors()
+        ]
+        fail(USAGE, "; ".join(reasons))
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end."""
+    return uvloop.run(work)
+
+
+def tokens_of(settings: Settings) -> Any:
+    """The keys of this process (`api.security.Tokens`); ends the command where there are none."""
+    from api.security import Tokens  # noqa: PLC0415 brings the web framework with it
+
+    folder = settings.keys()
+    if folder is None:
+        en = f"with {PREFIX}DATABASE_URL set, name the folder of the keys in {PREFIX}KEY_DIR"
+        zh = f"已设置 {PREFIX}DATABASE_URL,请以 {PREFIX}KEY_DIR 指明密钥目录"
+        fail(USAGE, words(en, zh))
+    return Tokens(
+        folder,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        clock=system_clock,
+        leeway_seconds=settings.token_leeway_seconds,
+    )

@@ -1,0 +1,218 @@
+"""How a refusal is told: an RFC 9457 problem document, in the reader's language.
+
+Everything that is not an answer is a problem: what the domain refuses, what breaks the schema,
+a wrong address, a database that is away, and our own mistakes (which tell nothing but an incident
+number). `type` is a relative reference, `/problems/<code>`, that this server answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Literal
+
+import orjson
+import psycopg
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from psycopg_pool import PoolTimeout
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from api import refusals
+from api.refusals import Flaw, SchemaBroken
+from api.titles import TITLES, refusals_by_code
+from ledger.errors import LedgerError, Unavailable, Words
+
+Language = Literal["zh", "en"]
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+MAX_FLAWS = 50
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+"""What the driver raises when the database cannot be reached."""
+TAGS: dict[Language, str] = {"zh": "zh-CN", "en": "en"}
+UNSTORED = {"Cache-Control": "no-store", "Vary": "Accept-Language"}
+
+
+def language_of(accept_language: str | None) -> Language:
+    """zh or en by `Accept-Language` (RFC 9110 §12.5.4); zh where neither is asked for."""
+    weights: dict[str, float] = {}
+    for part in (accept_language or "").split(",")[:20]:
+        tag, _, parameter = part.strip().partition(";")
+        quality = parameter.strip().removeprefix("q=")
+        try:
+            weight = float(quality) if quality else 1.0
+        except ValueError:
+            continue
+        primary = tag.strip().lower().split("-")[0]
+        weights[primary] = max(weight, weights.get(primary, 0.0))
+    other = weights.get("*", 0.0)
+    return "en" if weights.get("en", other) > weights.get("zh", other) else "zh"
+
+
+def document(error: LedgerError, language: Language) -> dict[str, Any]:
+    """The problem document of a refusal."""
+    message = error.chinese() if language == "zh" else str(error)
+    problem: dict[str, Any] = {
+        "type": f"/problems/{error.code}",
+        "title": getattr(TITLES[error.code].name, language),
+        "status": error.status,
+        "detail": " ".join(message.split()),
+        "advice": getattr(TITLES[error.code].advice, language),
+        "code": error.code,
+    }
+    facts = {name: _plain(value, language) for name, value in error.facts.items()}
+    if facts:
+        problem["facts"] = facts
+    if isinstance(error, SchemaBroken):
+        problem["errors"] = [
+            {"loc": list(flaw.loc), "msg": getattr(flaw.msg, language)}
+            for flaw in error.flaws[:MAX_FLAWS]
+        ]
+    return problem
+
+
+def _plain(value: object, language: Language) -> object:
+    if isinstance(value, Words):
+        return getattr(value, language)
+    return value if isinstance(value, int) else str(value)
+
+
+def answer(request: Request, error: LedgerError) -> Response:
+    """The problem as a response, with the headers that belong to its status."""
+    language = language_of(request.headers.get("accept-language"))
+    headers = {"Content-Language": TAGS[language], **UNSTORED}
+    if error.status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    elif error.status == 401:
+        headers["WWW-Authenticate"] = challenge(error)
+    elif isinstance(error, refusals.MethodNotAllowed):
+        headers["Allow"] = str(error.facts["allowed"])
+    elif isinstance(error, refusals.BodyTooLarge | refusals.BodyTimeout):
+        headers["Connection"] = "close"
+    body = orjson.dumps(document(error, language))
+    return Response(body, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def challenge(error: LedgerError) -> str:
+    """The `WWW-Authenticate` header (RFC 6750 §3); who sent no token is told of no error."""
+    if isinstance(error, refusals.TokenMissing):
+        return 'Bearer realm="chengxin"'
+    text = " ".join(str(error).split()).replace('"', "'")
+    return f'Bearer realm="chengxin", error="invalid_token", error_description="{text}"'
+
+
+def broken(error: ValidationError, loc: Sequence[str | int] = ("body",)) -> SchemaBroken:
+    """What a model refused, as a problem; the refused values themselves are not repeated."""
+    details = error.errors(include_url=False, include_input=False)
+    return SchemaBroken([_flaw((*loc, *one["loc"]), one) for one in details])
+
+
+def _flaw(loc: Sequence[str | int], error: Mapping[str, Any]) -> Flaw:
+    context = error.get("ctx") or {}
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error" and message in OUR_MESSAGES:
+        return Flaw(loc, Words(message, OUR_MESSAGES[message]))
+    if error["type"] == "value_error" and OF_DATE.match(message):
+        return Flaw(loc, NO_DAY)
+    template = CHINESE.get(error["type"])
+    return Flaw(loc, Words(message, template.format(**context) if template else "不符合要求"))
+
+
+NO_DAY = Words("a day that exists, written YYYY-MM-DD", "应为存在的日期,写作 YYYY-MM-DD")
+OF_DATE = re.compile("Invalid isoformat|day is out|month must|year ")
+"""How `date.fromisoformat` begins what it says; the first of these repeats the value."""
+OUR_MESSAGES = {
+    "a day is written YYYY-MM-DD": "日期写作 YYYY-MM-DD",
+    "control and format characters and lone surrogates are not allowed": (
+        "不允许控制字符、格式字符和孤立代理字符"
+    ),
+    "no space at either end": "首尾不得有空格",
+}
+"""What our own validators say (`ledger/events.py`)."""
+CHINESE = {
+    "missing": "缺少必填字段",
+    "extra_forbidden": "没有该字段",
+    "model_type": "应为对象",
+    "model_attributes_type": "应为对象",
+    "dict_type": "应为对象",
+    "list_type": "应为数组",
+    "string_type": "应为文本",
+    "int_type": "应为整数",
+    "int_from_float": "应为整数",
+    "int_parsing": "应为整数",
+    "int_parsing_size": "整数过大",
+    "bool_type": "应为 true 或 false",
+    "date_type": NO_DAY.zh,
+    "literal_error": "应为 {expected} 之一",
+    "string_pattern_mismatch": "应符合格式 {pattern}",
+    "string_too_short": "至少 {min_length} 个字符",
+    "string_too_long": "至多 {max_length} 个字符",
+    "too_short": "至少 {min_length} 项",
+    "too_long": "至多 {max_length} 项",
+    "greater_than_equal": "不得小于 {ge}",
+    "less_than_equal": "不得大于 {le}",
+}
+"""What the models say, by pydantic's type of error."""
+
+
+def install(app: FastAPI) -> None:
+    """Make every exception that leaves a route of `app` a problem document."""
+
+    async def refused(request: Request, error: LedgerError) -> Response:
+        return answer(request, error)
+
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        flaws = [_flaw(one["loc"], one) for one in error.errors()]
+        return answer(request, SchemaBroken(flaws))
+
+    async def away(request: Request, error: Exception) -> Response:
+        return answer(request, Unavailable())
+
+    async def of_the_framework(request: Request, error: HTTPException) -> Response:
+        path = request.url.path
+        if error.status_code == 405:
+            allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+            facts = {"path": path, "method": request.method, "allowed": allowed}
+            return answer(request, refusals.MethodNotAllowed(**facts))
+        assert error.status_code == 404, f"nothing here raises a bare {error.status_code}"
+        return answer(request, refusals.NotFound(path=path))
+
+    app.exception_handler(LedgerError)(refused)
+    app.exception_handler(RequestValidationError)(invalid)
+    app.exception_handler(HTTPException)(of_the_framework)
+    for kind in AWAY:
+        app.exception_handler(kind)(away)
+
+
+def describe(code: str) -> Mapping[str, Any] | None:
+    """What `/problems/<code>` says of a problem, in both languages; None for no code of ours."""
+    kind = refusals_by_code().get(code)
+    if kind is None:
+        return None
+    title = TITLES[code]
+    return {
+        "type": f"/problems/{code}",
+        "status": kind.status,
+        "title": title.name._asdict(),
+        "message": {"en": " ".join((kind.__doc__ or "").split()), "zh": kind.zh},
+        "advice": title.advice._asdict(),
+    }
+
+
+def page(description: Mapping[str, Any]) -> str:
+    """The same for a person."""
+    parts = "".join(
+        f'<section lang="{tag}"><h1>{escape(description["title"][language])}</h1>'
+        f"<p>{escape(description['message'][language])}</p>"
+        f"<p>{escape(description['advice'][language])}</p></section>"
+        for language, tag in TAGS.items()
+    )
+    code = escape(description["type"].rpartition("/")[2])
+    return (
+        f'<!doctype html><html lang="zh-CN"><meta charset="utf-8"><title>{code}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        f"<p><code>{code}</code> · HTTP {description['status']}</p>{parts}</html>"
+    )

@@ -1,0 +1,277 @@
+"""Reads: scores, events, disclosure, schemas, the ledger itself, and whether all is well.
+
+What a reader may see is decided by the projections (`Reader`); here it is only asked for. Reads
+block and therefore run in threads. An answer to a token is private and not stored; a public one
+may be kept but is asked for anew each time, so that nobody serves a withdrawn item.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+
+from api import answers, lines, openapi
+from api.pages import is_fresh
+from api.problems import AWAY, NO_DAY
+from api.refusals import Behind, DayNotPublic, Flaw, SchemaBroken, UnknownPosition, UnknownType
+from api.security import Tokens, claims_of
+from ledger.calendar import local_day
+from ledger.errors import LedgerNotOpened, UnknownProvider, Words
+from ledger.events import EVENT_TYPES, UNPRINTABLE, json_schema, provider_stream
+from ledger.identity import parse_identifier
+from ledger.store import Ledger
+from ledger.tail import Tail
+from projections.disclosure import PUBLIC, Disclosure, Reader
+from projections.runner import Status, progress_of
+from projections.scores import Scores
+from projections.sheet import Sheets
+
+CATCH_UP_SECONDS = 2.0
+CATCH_UP_PAUSE_SECONDS = 0.02
+READY_SECONDS = 3.0
+FIRST_YEAR, LAST_YEAR = 1900, 2200
+PUBLIC_SCORE = (
+    "name",
+    "status",
+    "position",
+    "as_of",
+    "rulebook",
+    "score",
+    "grade",
+    "confidence",
+    "evidence_count",
+    "explanation",
+    "reasons",
+)
+YEARS = Words(
+    f"a day between {FIRST_YEAR} and {LAST_YEAR}", f"应为 {FIRST_YEAR} 年至 {LAST_YEAR} 年之间的日期"
+)
+UNPRINTABLE_TEXT = Words("control characters are not allowed", "不允许控制字符")
+
+Identifier = Annotated[
+    str, Path(min_length=1, max_length=240, description=openapi.IDENTIFIER["description"])
+]
+MinPosition = Annotated[
+    int | None,
+    Query(ge=1, le=2**53 - 1, description="Answer only once this position is in the answer."),
+]
+After = Annotated[int, Query(ge=0, le=2**53 - 1, description="Only what comes after this position.")]
+
+
+class Reads:
+    """Answers everything that is read, but the feed."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tail: Tail,
+        *,
+        scores: Scores,
+        disclosure: Disclosure,
+        sheets: Sheets,
+        tokens: Tokens | None,
+        clock: Callable[[], datetime],
+        ready_lag_events: int,
+    ) -> None:
+        self._ledger = ledger
+        self._tail = tail
+        self._scores = scores
+        self._disclosure = disclosure
+        self._sheets = sheets
+        self._tokens = tokens
+        self._clock = clock
+        self._ready_lag_events = ready_lag_events
+
+    def routes(self) -> list[APIRoute]:
+        """The routes of all reads."""
+        return [
+            APIRoute(path, answer, methods=["GET"], **openapi.of_read(path))
+            for path, answer in (
+                ("/v1/providers/{identifier}/score", self.score),
+                ("/v1/providers/{identifier}/events", self.events),
+                ("/v1/events/{position}", self.event),
+                ("/v1/disclosure/providers", self.search),
+                ("/v1/disclosure/providers/{identifier}", self.sheet),
+                ("/v1/schemas", self.schemas),
+                ("/v1/schemas/{type}", self.schema),
+                ("/v1/ledger", self.ledger),
+                ("/healthz", self.alive),
+                ("/readyz", self.ready),
+            )
+        ]
+
+    async def score(
+        self,
+        request: Request,
+        identifier: Identifier,
+        as_of: Annotated[
+            str | None,
+            Query(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", description="The day; today if none."),
+        ] = None,
+        min_position: MinPosition = None,
+    ) -> Response:
+        """The explained score of a day: in full for whom it concerns, else the public one."""
+        reader = self._reader(request)
+        subject = parse_identifier(identifier)
+        today = local_day(self._clock())
+        day = today if as_of is None else day_of(as_of)
+        full = reader.sees_all_of(subject)
+        if not full and day != today:
+            raise DayNotPublic(today=today, asked=day)
+        await self._catch_up(min_position)
+        tag = await run_in_threadpool(self._tag, subject, day, full)
+        if tag is not None and is_fresh(request, tag):
+            return unchanged(tag, reader)
+        read = self._full_score if full else self._public_score
+        return answer(await run_in_threadpool(read, subject, day), reader, tag=tag)
+
+    def _full_score(self, subject: str, day: date) -> dict[str, Any]:
+        found = self._scores.explain(subject, as_of=day, today=local_day(self._clock()))
+        if found is None:
+            raise UnknownProvider(provider=subject)
+        return {"audience": "full", **found}
+
+    def _public_score(self, subject: str, day: date) -> dict[str, Any]:
+        sheet = self._sheet(subject, day)
+        return {"audience": "public", "subject": subject} | {n: sheet[n] for n in PUBLIC_SCORE}
+
+    def _sheet(self, subject: str, day: date) -> dict[str, Any]:
+        sheet = self._sheets.sheet(subject, today=day)
+        if sheet is None:
+            raise UnknownProvider(provider=subject)
+        return sheet
+
+    def _tag(self, subject: str, day: date, full: bool) -> str | None:
+        """The entity tag of what is about to be read: it is made first, so that what changes
+        meanwhile changes the next one. None while the public view is behind the scores.
+
+        It is weak, since an answer names the log's position, which moves without it.
+        """
+        current = self._scores.current(subject)
+        if current is None:
+            raise UnknownProvider(provider=subject)
+        last = current["last_position"]
+        if not full and self._disclosure.position() < last:
+            return None
+        rules = self._scores.rulebooks()
+        today = local_day(self._clock())
+        parts = (subject, last, day, today, rules.version, rules.of(day).version, full)
+        return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+
+    async def events(
+        self,
+        request: Request,
+        identifier: Identifier,
+        after: After = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Response:
+        """A provider's events in the order of the log, each as this reader may see it."""
+        reader = self._reader(request)
+        subject = parse_identifier(identifier)
+        media_type = lines.negotiate(request.headers.get("accept"), lines.PULLED)
+        found = await run_in_threadpool(self._events, subject, after, limit, reader)
+        following = found[-1][0] if len(found) == limit else None
+        path = f"/v1/providers/{subject}/events"
+        return lines.answer(found, media_type, path=path, limit=limit, after=following)
+
+    def _events(self, subject: str, after: int, limit: int, reader: Reader) -> list[lines.Line]:
+        found = self._disclosure.lines(
+            after, limit, reader, today=local_day(self._clock()), stream=provider_stream(subject)
+        )
+        if not found and self._scores.current(subject) is None:
+            raise UnknownProvider(provider=subject)
+        return found
+
+    async def event(
+        self, request: Request, position: Annotated[int, Path(ge=1, le=2**53 - 1)]
+    ) -> Response:
+        """One event as this reader may see it."""
+        reader = self._reader(request)
+        line = await run_in_threadpool(
+            self._disclosure.line, position, reader, today=local_day(self._clock())
+        )
+        if line is None:
+            head = await run_in_threadpool(self._ledger.head)
+            if position <= head:
+                raise Behind(wanted=position, position=position - 1, lag=head - position + 1)
+            raise UnknownPosition(position=position, head=head)
+        return answer(line, reader)
+
+    async def search(
+        self,
+        q: Annotated[
+            str, Query(max_length=100, description="Part of the name, or start of the code.")
+        ] = "",
+        grade: Annotated[str | None, Query(pattern="^[A-Z]{1,8}$")] = None,
+        after: Annotated[
+            str, Query(pattern="^[A-Z0-9-]{0,60}$", description="Identifiers after this one.")
+        ] = "",
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    ) -> Response:
+        """Providers by name, code and grade, in the order of their identifiers."""
+        if UNPRINTABLE.search(q):
+            raise SchemaBroken([Flaw(("query", "q"), UNPRINTABLE_TEXT)])
+        today = local_day(self._clock())
+        rows = await run_in_threadpool(
+            self._sheets.search, q, grade, after, limit + 1, today=today
+        )
+        found = answer({"providers": rows[:limit]}, PUBLIC)
+        if len(rows) > limit:
+            query = {"q": q, "grade": grade, "after": rows[limit - 1]["provider"], "limit": limit}
+            given = {name: value for name, value in query.items() if value}
+            found.headers["Link"] = lines.next_link("/v1/disclosure/providers", **given)
+        return found
+
+    async def sheet(
+        self, request: Request, identifier: Identifier, min_position: MinPosition = None
+    ) -> Response:
+        """The public sheet of a provider, today; the same for every reader."""
+        subject = parse_identifier(identifier)
+        today = local_day(self._clock())
+        await self._catch_up(min_position)
+        tag = await run_in_threadpool(self._tag, subject, today, full=False)
+        if tag is not None and is_fresh(request, tag):
+            return unchanged(tag, PUBLIC)
+        return answer(await run_in_threadpool(self._sheet, subject, today), PUBLIC, tag=tag)
+
+    async def schemas(self) -> Response:
+        """Every event type."""
+        entries = [{"type": name, "href": f"/v1/schemas/{name}"} for name in EVENT_TYPES]
+        return answer({"schemas": entries}, PUBLIC)
+
+    async def schema(self, type: Annotated[str, Path(max_length=80)]) -> Response:
+        """The JSON Schema (2020-12) of one event type's data."""
+        if type not in EVENT_TYPES:
+            raise UnknownType(type=type)
+        return answer(json_schema(type), PUBLIC)
+
+    async def ledger(self) -> Response:
+        """Which ledger this is, how far it goes, and its rulebooks."""
+        return answer(await run_in_threadpool(self._facts), PUBLIC)
+
+    def _facts(self) -> dict[str, Any]:
+        rules = self._scores.rulebooks()
+        if rules.opening is None:
+            raise LedgerNotOpened
+        return {
+            "name": rules.opening.name,
+            "origin": rules.opening.origin,
+            "purpose": rules.opening.purpose,
+            "head": self._ledger.head(),
+            "rulebooks": [
+                {"version": book.version, "in_force_from": book.in_force_from.isoformat()}
+                for book in rules.books
+            ],
+        }
+
+    async def alive(self) -> Response:
+        """The process answers; nothing else is asked."""
+        return answer({"status": "alive"}, PUBLIC)

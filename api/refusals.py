@@ -1,0 +1,216 @@
+"""What the API itself can refuse, besides what the ledger refuses: one class a reason.
+
+They belong to the ledger's family of errors: the docstring is the message, `zh` the same in
+Chinese, `code` is stable, `status` the HTTP status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ledger.errors import LedgerError, Words
+
+
+class Unparsable(LedgerError):
+    """The body is not the JSON it should be: {why}."""
+
+    code = "unparsable"
+    status = 400
+    zh = "请求体不是合格的 JSON:{why}。"
+
+
+class InvalidKey(LedgerError):
+    """An Idempotency-Key is one header of 1 to {limit} visible ASCII characters."""
+
+    code = "invalid-key"
+    status = 400
+    zh = "Idempotency-Key 应只有一个,且为 1 至 {limit} 个可见 ASCII 字符。"
+
+
+class TokenRefused(LedgerError):
+    """The token was refused."""
+
+    code = "token-refused"
+    status = 401
+    zh = "令牌未被接受。"
+
+
+class TokenMissing(TokenRefused):
+    """This needs a token: send the header Authorization: Bearer <token>."""
+
+    code = "token-missing"
+    zh = "该操作需要令牌:请发送请求头 Authorization: Bearer <令牌>。"
+
+
+class TokenMalformed(TokenRefused):
+    """The Authorization header holds no token of this system."""
+
+    code = "token-malformed"
+    zh = "Authorization 请求头中没有本系统的令牌。"
+
+
+class TokenAlgorithm(TokenRefused):
+    """A token is signed with {algorithm} and nothing else."""
+
+    code = "token-algorithm"
+    zh = "令牌只能以 {algorithm} 签名。"
+
+
+class TokenForged(TokenRefused):
+    """The token's signature is not of this system's key."""
+
+    code = "token-forged"
+    zh = "令牌的签名不是由本系统的密钥作出。"
+
+
+class TokenExpired(TokenRefused):
+    """The token has expired; ask for a new one."""
+
+    code = "token-expired"
+    zh = "令牌已过期,请申请新的令牌。"
+
+
+class TokenNotYetValid(TokenRefused):
+    """The token is not valid yet; compare the clocks."""
+
+    code = "token-not-yet-valid"
+    zh = "令牌尚未生效,请核对时钟。"
+
+
+class TokenWrongIssuer(TokenRefused):
+    """The token was not issued by {issuer}."""
+
+    code = "token-wrong-issuer"
+    zh = "令牌不是由 {issuer} 签发。"
+
+
+class TokenWrongAudience(TokenRefused):
+    """The token was not issued for {audience}."""
+
+    code = "token-wrong-audience"
+    zh = "令牌不是为 {audience} 签发。"
+
+
+class TokensOff(TokenRefused):
+    """This server has no key to verify tokens with; its operator must set CHENGXIN_KEY_DIR."""
+
+    code = "tokens-off"
+    zh = "本服务未配置验证令牌的密钥,须由运维人员设置 CHENGXIN_KEY_DIR。"
+
+
+class DayNotPublic(LedgerError):
+    """The public sees the score of {today}, today, only.
+
+    {asked} needs the token of an officer, an auditor or the provider itself.
+    """
+
+    code = "day-not-public"
+    status = 403
+    zh = "公众只能查看今日({today})的评分;查看 {asked} 的评分须持工作人员、审计人员或该服务商本身的令牌。"
+
+
+class NotFound(LedgerError):
+    """There is nothing at {path}."""
+
+    code = "not-found"
+    status = 404
+    zh = "地址 {path} 下没有内容。"
+
+
+class UnknownPosition(LedgerError):
+    """There is no event at position {position}; the last one is {head}."""
+
+    code = "unknown-position"
+    status = 404
+    zh = "位置 {position} 没有事件,目前最后一个位置是 {head}。"
+
+
+class UnknownType(LedgerError):
+    """There is no event type {type}."""
+
+    code = "unknown-type"
+    status = 404
+    zh = "没有事件类型 {type}。"
+
+
+class MethodNotAllowed(LedgerError):
+    """{path} does not know the method {method}; it knows {allowed}."""
+
+    code = "method-not-allowed"
+    status = 405
+    zh = "{path} 不支持 {method} 方法,只支持 {allowed}。"
+
+
+class NotAcceptable(LedgerError):
+    """None of the types asked for is offered here; there are {offered}."""
+
+    code = "not-acceptable"
+    status = 406
+    zh = "此处不提供所要求的类型,只提供 {offered}。"
+
+
+class BodyTimeout(LedgerError):
+    """The body did not arrive within {seconds} seconds."""
+
+    code = "body-timeout"
+    status = 408
+    zh = "请求体未在 {seconds} 秒内到达。"
+
+
+class Behind(LedgerError):
+    """Position {wanted} is not in the answers yet: they are at {position}, {lag} behind."""
+
+    code = "behind"
+    zh = "结果尚未包含位置 {wanted}:目前为 {position},相差 {lag}。"
+
+
+class BodyTooLarge(LedgerError):
+    """A body may have {limit} bytes at most."""
+
+    code = "body-too-large"
+    status = 413
+    zh = "请求体不得超过 {limit} 字节。"
+
+
+class NotJson(LedgerError):
+    """The body must be sent as application/json."""
+
+    code = "not-json"
+    status = 415
+    zh = "请求体须以 application/json 发送。"
+
+
+class Flaw(NamedTuple):
+    """One place where a request breaks the published schema."""
+
+    loc: Sequence[str | int]
+    msg: Words
+
+
+class SchemaBroken(LedgerError):
+    """The request breaks the published schema in {count} place(s); see errors."""
+
+    code = "schema-broken"
+    status = 422
+    zh = "请求有 {count} 处不符合公布的模式,详见 errors。"
+
+    def __init__(self, flaws: Sequence[Flaw]) -> None:
+        super().__init__(count=len(flaws))
+        self.flaws = flaws
+
+
+class Internal(LedgerError):
+    """Something went wrong here; it is logged as incident {incident}."""
+
+    code = "internal"
+    status = 500
+    zh = "服务内部出错,已记录,事件编号 {incident}。"
+
+
+class TooManyStreams(LedgerError):
+    """{limit} event streams are open already; try again later."""
+
+    code = "too-many-streams"
+    status = 503
+    zh = "已有 {limit} 个事件流打开,请稍后重试。"

@@ -1,0 +1,308 @@
+"""Who is asking: signed tokens, their roles, and the keys of one process.
+
+A token is a JWT signed with Ed25519 (RFC 9864; the deprecated name EdDSA is not accepted) that says
+in which role, for which organisation, and under which random reference its bearer acts. It names
+no person. Keys are files that only this user may read; two processes on one folder share them.
+Of HTTP it knows the `Authorization` header.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import stat
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from fastapi import Request
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
+from joserfc.jwk import OKPKey
+
+from api import refusals
+from ledger.errors import InvalidIdentifier
+from ledger.identity import Actor, parse_identifier
+from projections.disclosure import Reader
+
+ALGORITHM = "Ed25519"
+SIGNING_KEY = "token-signing-key.pem"
+IDEMPOTENCY_KEY = "idempotency.key"
+IDEMPOTENCY_KEY_BYTES = 32
+MAX_TOKEN_CHARACTERS = 4096
+MAX_CACHED_TOKENS = 10_000
+ORGANISATION = re.compile(r"[A-Z0-9][A-Z0-9-]{1,59}")
+
+ROLES: dict[str, str] = {
+    "registrar": "登记员",
+    "inspector": "检查员",
+    "case_officer": "办案人员",
+    "legal_reviewer": "法制审核",
+    "decision_maker": "决定人",
+    "mediator": "调解员",
+    "platform": "平台",
+    "association": "协会",
+    "trainer": "培训机构",
+    "client": "委托方",
+    "public": "公众",
+    "provider": "服务商",
+    "auditor": "审计",
+    "privacy_officer": "个人信息保护负责人",
+    "subscriber": "订阅方",
+    "rulebook_editor": "规则编辑",
+}
+"""Every role a token may carry (domain.md §2). `system`, the worker's own, is not among them."""
+
+
+class KeyFileError(RuntimeError):
+    """A key file cannot be used: which one and why are in the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified token says of its bearer; times are seconds since 1970."""
+
+    issuer: str
+    organisation: str
+    role: str
+    ref: str
+    token_id: str
+    not_before: int
+    expires: int
+
+    def actor(self) -> Actor:
+        """The bearer as the one who records."""
+        return Actor(self.organisation, self.role, self.ref)
+
+    def reader(self) -> Reader:
+        """The bearer as the one who reads."""
+        return Reader(self.role, self.organisation)
+
+
+class Tokens:
+    """Issues and verifies tokens with the key of one folder, which is made on first use.
+
+    Raises KeyFileError where the folder or a key in it may be read or changed by others.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        issuer: str,
+        audience: str,
+        clock: Callable[[], datetime],
+        leeway_seconds: int = 0,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        _private_folder(folder)
+        pem = _key_file(folder / SIGNING_KEY, _new_signing_key)
+        try:
+            self._key = OKPKey.import_key(pem)
+        except (JoseError, ValueError) as error:
+            raise KeyFileError(f"{folder / SIGNING_KEY} holds no Ed25519 key in PEM") from error
+        if not self._key.is_private or self._key.curve_name != ALGORITHM:
+            raise KeyFileError(f"{folder / SIGNING_KEY} holds no private Ed25519 key")
+        path = folder / IDEMPOTENCY_KEY
+        secret = _key_file(path, lambda: random(IDEMPOTENCY_KEY_BYTES))
+        if len(secret) != IDEMPOTENCY_KEY_BYTES:
+            raise KeyFileError(f"{path} does not hold {IDEMPOTENCY_KEY_BYTES} bytes")
+        # Copied for each request: unlike hmac.digest, an update of so few bytes keeps the GIL.
+        self._mac = hmac.new(secret, digestmod="sha256")
+        self._issuer, self._audience = issuer, audience
+        self._clock, self._random, self._leeway = clock, random, leeway_seconds
+        self._verified: OrderedDict[str, Claims] = OrderedDict()
+
+    def issue(
+        self, *, role: str, organisation: str, ref: str | None = None, hours: int = 12
+    ) -> str:
+        """A token good from now on for `hours`; `ref` is drawn where none is given.
+
+        Raises ValueError for a role, organisation or reference that no token may carry.
+        """
+        now = self._clock().replace(microsecond=0)
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "iat": int(now.timestamp()),
+            "nbf": int(now.timestamp()),
+            "exp": int((now + timedelta(hours=hours)).timestamp()),
+            "jti": str(_uuid(self._random)),
+            "role": role,
+            "org": organisation,
+            "ref": ref or str(_uuid(self._random)),
+        }
+        why = _flaw(claims)
+        if why is not None:
+            raise ValueError(f"no token for {role!r} of {organisation!r}: {why}")
+        header = {"alg": ALGORITHM, "kid": self._key.thumbprint()}
+        return jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])
+
+    def verify(self, token: str) -> Claims:
+        """The claims of a token. Raises a refusal of status 401 that says what is wrong with it.
+
+        A token already verified is only checked against the clock again.
+        """
+        now = int(self._clock().timestamp())
+        claims = self._verified.get(token)
+        if claims is not None and claims.not_before <= now < claims.expires:
+            return claims
+        claims = claims or self._verify_anew(token)
+        if now >= claims.expires + self._leeway:
+            self._verified.pop(token, None)
+            raise refusals.TokenExpired
+        if now < claims.not_before - self._leeway:
+            raise refusals.TokenNotYetValid
+        self._verified[token] = claims
+        if len(self._verified) > MAX_CACHED_TOKENS:
+            self._verified.popitem(last=False)
+        return claims
+
+    def digest(self, *parts: bytes) -> bytes:
+        """The keyed digest (HMAC-SHA-256) of a request, kept with its Idempotency-Key."""
+        mac = self._mac.copy()
+        for part in parts:
+            mac.update(b"%d:" % len(part))
+            mac.update(part)
+        return mac.digest()
+
+    def _verify_anew(self, token: str) -> Claims:
+        if len(token) > MAX_TOKEN_CHARACTERS or token.count(".") != 2 or not token.isascii():
+            raise refusals.TokenMalformed
+        try:
+            content = jwt.decode(token, self._key, algorithms=[ALGORITHM])
+        except UnsupportedAlgorithmError as error:
+            raise refusals.TokenAlgorithm(algorithm=ALGORITHM) from error
+        except BadSignatureError as error:
+            raise refusals.TokenForged from error
+        except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise refusals.TokenMalformed from error
+        given = content.claims
+        # The order matters: what another issuer or audience says in its claims is not ours to judge.
+        if given.get("iss") != self._issuer:
+            raise refusals.TokenWrongIssuer(issuer=self._issuer)
+        if given.get("aud") not in (self._audience, [self._audience]):
+            raise refusals.TokenWrongAudience(audience=self._audience)
+        if _flaw(given) is not None:
+            raise refusals.TokenMalformed
+        return Claims(
+            issuer=given["iss"],
+            organisation=given["org"],
+            role=given["role"],
+            ref=given["ref"],
+            token_id=given["jti"],
+            not_before=max(given["nbf"], given["iat"]),
+            expires=given["exp"],
+        )
+
+
+def claims_of(request: Request, tokens: Tokens | None) -> Claims | None:
+    """Who sent a request; None for somebody without a token.
+
+    Raises a refusal of status 401: a token that is not good is never taken for none.
+    """
+    given = request.headers.getlist("authorization")
+    if not given:
+        return None
+    if tokens is None:
+        raise refusals.TokensOff
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer":
+        raise refusals.TokenMalformed
+    return tokens.verify(token.strip())
+
+
+def _flaw(claims: dict[str, Any]) -> str | None:
+    """What is wrong with the claims of a token whatever the time; None where nothing is."""
+    times = [claims.get(name) for name in ("iat", "nbf", "exp")]
+    if not all(type(time) is int and 0 <= time < 2**40 for time in times):
+        return "iat, nbf and exp are whole seconds"
+    texts = [claims.get(name) for name in ("role", "org", "ref", "jti")]
+    if not all(isinstance(text, str) for text in texts):
+        return "role, org, ref and jti are texts"
+    role, organisation, ref, token_id = texts
+    if role not in ROLES:
+        return f"the roles are {', '.join(ROLES)}"
+    if not (_is_uuid(ref) and _is_uuid(token_id)):
+        return "a reference is a UUID in lower case"
+    if role == "provider":
+        return _flaw_of_identifier(organisation)
+    if ORGANISATION.fullmatch(organisation) is None:
+        return "an organisation is written in A-Z, 0-9 and -, 2 to 60 characters"
+    return None
+
+
+def _flaw_of_identifier(organisation: str) -> str | None:
+    try:
+        canonical = parse_identifier(organisation)
+    except InvalidIdentifier as error:
+        return str(error)
+    return None if canonical == organisation else f"the provider's identifier is {canonical}"
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _uuid(random: Callable[[int], bytes]) -> UUID:
+    return UUID(bytes=random(16), version=4)
+
+
+def _new_signing_key() -> bytes:
+    return OKPKey.generate_key(ALGORITHM, private=True).as_pem(private=True)
+
+
+def _private_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise KeyFileError(
+            f"{folder} must belong to the user running this and be closed to others (chmod 700);"
+            f" it has mode {stat.S_IMODE(status.st_mode):o} and belongs to user {status.st_uid}"
+        )
+
+
+def _key_file(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The content of a key file, made first where there is none.
+
+    A file of that name is always whole: it is written under another name, made durable, and then
+    linked; of two processes that do so at once the later takes the file of the earlier.
+    """
+    try:
+        return _read_private(path)
+    except FileNotFoundError:
+        pass
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(make())
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError:
+        pass
+    finally:
+        unfinished.unlink()
+    return _read_private(path)
+
+
+def _read_private(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        mode = stat.S_IMODE(status.st_mode)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or mode & 0o077:
+            raise KeyFileError(
+                f"{path} must be a file of the user running this, closed to others (chmod 600);"
+                f" it has mode {mode:o} and belongs to user {status.st_uid}"
+            )
+        return file.read()

@@ -1,0 +1,114 @@
+"""Everything an operator may set, from the environment (`CHENGXIN_…`) or given by the command line.
+
+Knows names, defaults and limits; reads no file and opens nothing. Every setting is described in
+`docs/settings.md` (a test holds the two together).
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledger.embedded import default_data_dir
+
+PREFIX = "CHENGXIN_"
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Raises pydantic.ValidationError for what makes no sense."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="A PostgreSQL server to use, as a URL or libpq keywords; unset: the embedded"
+        " server in `data_dir`.",
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Where the embedded server, and the keys unless `key_dir` is set, are kept.",
+    )
+    key_dir: Path | None = Field(
+        default=None,
+        description="The folder of the token key and the idempotency key, private to this user;"
+        " unset: `keys` in `data_dir`, and with `database_url` none: tokens are then refused.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="The address to listen on. Other than loopback needs a `key_dir` on purpose.",
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8000, description="The port to listen on; 0 takes a free one."
+    )
+    token_issuer: str = Field(
+        default="chengxin",
+        min_length=1,
+        max_length=120,
+        description="The `iss` of issued tokens, and the only one accepted.",
+    )
+    token_audience: str = Field(
+        default="chengxin-ledger",
+        min_length=1,
+        max_length=120,
+        description="The `aud` of issued tokens, and the only one accepted.",
+    )
+    token_hours: Annotated[int, Field(ge=1, le=24 * 31)] = Field(
+        default=12, description="How long an issued token is good for, in hours."
+    )
+    token_leeway_seconds: Annotated[int, Field(ge=0, le=300)] = Field(
+        default=30,
+        description="How far the clocks of issuer and server may differ, in seconds.",
+    )
+    max_body_bytes: Annotated[int, Field(ge=128 * 1024, le=1024 * 1024)] = Field(
+        default=256 * 1024, description="The largest body of a request, in bytes."
+    )
+    max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=500, description="How many event streams and long polls may be open at once."
+    )
+    ready_lag_events: Annotated[int, Field(ge=0)] = Field(
+        default=10_000,
+        description="By how many events a projection may be behind before `/readyz` says so.",
+    )
+    access_log: bool = Field(
+        default=True, description="Whether each request is logged (never its token or body)."
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="Log lines for a person or for a machine, on stderr."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least level that is logged."
+    )
+
+    @model_validator(mode="after")
+    def _key_on_purpose(self) -> Self:
+        if self.key_dir is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines; the built-in token key is"
+                f" for this machine only: set {PREFIX}KEY_DIR to a folder with the key to use"
+            )
+        return self
+
+    def conninfo(self) -> str | None:
+        """The connection string of the server to use; None for the embedded one."""
+        return self.database_url.get_secret_value() if self.database_url else None
+
+    def keys(self) -> Path | None:
+        """The folder of the keys; None where tokens are off (another server, no key given)."""
+        if self.key_dir is not None:
+            return self.key_dir
+        return None if self.database_url else self.data_dir / "keys"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address; a name other than localhost is not."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

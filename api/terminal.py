@@ -1,0 +1,138 @@
+"""What the command line shows: data on stdout, everything else on stderr, in the user's language.
+
+Exit codes are stable and in `docs/cli.md`: 0 done, 1 refused or invalid data, 2 wrong usage,
+3 unavailable; 130 and 141 as in every shell (interrupted, the reader of the pipe went away).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+from typing import NoReturn, Self
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from ledger.errors import Words
+
+REFUSED = 1
+USAGE = 2
+UNAVAILABLE = 3
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+QUIET_SECONDS = 5.0
+"""How often progress is told where stderr is no terminal."""
+
+
+def chinese() -> bool:
+    """Whether the user's locale is Chinese: LC_ALL, else LC_MESSAGES, else LANG."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := os.environ.get(name):
+            return value.lower().startswith("zh")
+    return False
+
+
+def words(en: str, zh: str) -> str:
+    """The text in the user's language."""
+    return zh if chinese() else en
+
+
+def told(reason: Words) -> str:
+    """A reason in the user's language."""
+    return words(*reason)
+
+
+def tell(text: str) -> None:
+    """Write a message on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def put(data: str | bytes) -> None:
+    """Write one line of data on stdout. Ends the command where nobody reads any more."""
+    line = data.encode() if isinstance(data, str) else data
+    try:
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Or the interpreter would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(PIPE_CLOSED) from None
+
+
+def put_json(data: object) -> None:
+    """Write an object as one line of JSON on stdout."""
+    put(orjson.dumps(data))
+
+
+def fail(code: int, text: str) -> NoReturn:
+    """End the command with a message and an exit code."""
+    tell(f"chengxin: {text}")
+    raise typer.Exit(code)
+
+
+class Meter:
+    """How far long work is: a bar with its rate on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, what: str, unit: str, *, quiet: bool = False) -> None:
+        self._what, self._unit = what, unit
+        self._began = self._told = time.monotonic()
+        self._done = 0
+        self._quiet = quiet
+        self._progress: Progress | None = None
+        console = Console(stderr=True)
+        if console.is_terminal and not quiet:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+            )
+            self._task = self._progress.add_task(what, total=None, rate="")
+
+    def advance(self, done: int, *, part: int, whole: int | None) -> None:
+        """So many units are done, which is `part` of `whole`."""
+        self._done = done
+        now = time.monotonic()
+        if self._progress is not None:
+            self._progress.update(self._task, completed=part, total=whole, rate=self.rate())
+        elif not self._quiet and now - self._told >= QUIET_SECONDS:
+            self._told = now
+            share = f"{100 * part // whole} %, " if whole else ""
+            tell(f"{self._what}: {share}{done:,} {self._unit}, {self.rate()}")
+
+    def rate(self) -> str:
+        """Units a second so far."""
+        seconds = max(time.monotonic() - self._began, 0.001)
+        return f"{self._done / seconds:,.0f} {self._unit}/s"
+
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self._began
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()

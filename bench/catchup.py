@@ -1,0 +1,112 @@
+"""Catching up from position 1: scores and disclosure against the library's ProjectionRunner.
+
+The peer folds less than we do: for each event it only writes its tracking record, as every
+projection of the library must, and counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from eventsourcing.application import Application
+from eventsourcing.domain import Aggregate, event
+from eventsourcing.persistence import Tracking
+from eventsourcing.postgres import PostgresTrackingRecorder
+from eventsourcing.projection import Projection, ProjectionRunner
+from eventsourcing.utils import EnvType
+
+from bench.place import ACTOR, Place, Row, penalty
+from ledger.calendar import local_day
+from ledger.events import LedgerOpened, ProviderRegistered
+from ledger.handle import Desk
+from ledger.rulebook import first_rulebook
+from ledger.store import Ledger
+from projections.disclosure import Disclosure
+from projections.runner import advance
+from projections.scores import Scores
+
+PROVIDERS = 2_000
+EVENTS_EACH = 10
+PEER_EVENTS = 1_500
+
+
+class Record(Aggregate):
+    """A record of the peer's: one event each time something is noted."""
+
+    @event("Noted")
+    def note(self, what: str) -> None:
+        """Note it."""
+
+
+class Counting(Projection[PostgresTrackingRecorder]):
+    """The peer's projection."""
+
+    def process_event(self, domain_event: Any, tracking: Tracking) -> None:
+        """Track the event."""
+        self.view.insert_tracking(tracking)
+
+
+def rows(place: Place) -> Iterable[Row]:
+    """Events per second."""
+    database = place.database("catchup")
+    with Ledger(database) as ledger:
+        asyncio.run(_fill(ledger))
+        head = ledger.head()
+        today = local_day(ledger.clock())
+        started = time.perf_counter()
+        for projection in (Scores(ledger), Disclosure(ledger)):
+            with database.connect() as connection:
+                while advance(connection, ledger, projection, today=today):
+                    pass
+        ours = head / (time.perf_counter() - started)
+    peer = _peer(place.library_environment(place.database("catchup_peer")))
+    yield Row(
+        "catch-up of scores + disclosure from position 1",
+        ours,
+        "library's ProjectionRunner",
+        peer,
+        f"{head:,} events of {PROVIDERS:,} providers; peer: {PEER_EVENTS:,} events",
+    )
+
+
+async def _fill(ledger: Ledger) -> None:
+    desk = Desk(ledger)
+    opening = LedgerOpened(
+        name="bench", origin="localhost/bench", purpose="demonstration", rulebook=first_rulebook()
+    )
+    await desk.open_ledger(opening, ACTOR)
+
+    async def one(number: int) -> None:
+        identifier = f"HK-CR-{number}"
+        name = ProviderRegistered(
+            name=f"第{number}号示例公司", entity_kind="ENTERPRISE", origin="IMPORT"
+        )
+        await desk.record(identifier, name, ACTOR)
+        for n in range(EVENTS_EACH - 1):
+            await desk.record(identifier, penalty(n), ACTOR)
+
+    for start in range(0, PROVIDERS, 250):
+        await asyncio.gather(*(one(number) for number in range(start, start + 250)))
+
+
+def _peer(environment: EnvType) -> float:
+    application = Application[Any](environment)
+    record = Record()
+    for number in range(PEER_EVENTS):
+        record.note(what=str(number))
+    recordings = application.save(record)
+    head = recordings[-1].notification.id
+    started = time.perf_counter()
+    with ProjectionRunner(
+        application_class=Application[Any],
+        projection_class=Counting,
+        view_class=PostgresTrackingRecorder,
+        env=environment,
+    ) as runner:
+        runner.wait(head, timeout=60)
+    seconds = time.perf_counter() - started
+    application.close()
+    return head / seconds

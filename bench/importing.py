@@ -1,0 +1,97 @@
+"""Bulk import of a CSV file against the library's `save()` of single events.
+
+Ours does everything an import does: parse, map, validate, decide, idempotency key, append. The peer
+saves one new event of a plain aggregate at a time, as the library's manual does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import io
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from eventsourcing.application import Application
+from eventsourcing.domain import Aggregate
+
+from api.csvfile import CsvFile
+from api.imports import Import, Tally
+from api.mapping import load_mapping
+from bench.place import ACTOR, Place, Row
+from ledger.database import Database
+from ledger.events import LedgerOpened
+from ledger.handle import Desk
+from ledger.rulebook import first_rulebook
+from ledger.store import Ledger
+
+ROWS = 20_000
+SUBJECTS = 8_000
+PEER_EVENTS = 1_000
+MAPPING = Path("docs/imports/chicago.toml")
+COLUMNS = (
+    "inspection_id,license,legal_name,inspection_date,results,"
+    "critical_count,serious_count,minor_count"
+)
+
+
+def rows(place: Place) -> Iterable[Row]:
+    """Events per second."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        events, seconds = runner.run(_import(place.database("importing")))
+    peer = _peer(place.library_environment(place.database("importing_peer")))
+    yield Row(
+        "bulk import of CSV",
+        events / seconds,
+        "library's save() of single events",
+        peer,
+        f"{ROWS:,} rows of {SUBJECTS:,} subjects, {ROWS / seconds:,.0f} rows/s",
+    )
+
+
+async def _import(database: Database) -> tuple[int, float]:
+    with Ledger(database) as ledger:
+        desk = Desk(ledger)
+        opening = LedgerOpened(
+            name="bench", origin="localhost/bench", purpose="test-data", rulebook=first_rulebook()
+        )
+        await desk.open_ledger(opening, ACTOR)
+        run = Import(desk, load_mapping(MAPPING), ACTOR, digest=_digest, tell=_refuse)
+        started = time.perf_counter()
+        tally: Tally = await run.run(CsvFile(_file(), encoding="utf-8", delimiter=","))
+        seconds = time.perf_counter() - started
+        assert tally.recorded == ROWS, tally
+        return tally.recorded + tally.registered, seconds
+
+
+def _digest(*parts: bytes) -> bytes:
+    return hmac.digest(b"bench", b"\0".join(parts), "sha256")
+
+
+def _refuse(issue: object) -> None:
+    raise AssertionError(issue)
+
+
+def _file() -> io.BytesIO:
+    lines = [COLUMNS]
+    results = ("Pass", "Fail", "Pass w/ Conditions")
+    for number in range(ROWS):
+        subject = number * 7919 % SUBJECTS
+        day = f"2014-{number % 12 + 1:02d}-{number % 28 + 1:02d}"
+        lines.append(
+            f"{number},{subject + 1},COMPANY {subject} INC,{day},{results[number % 3]},0,1,2"
+        )
+    return io.BytesIO("\n".join(lines).encode())
+
+
+def _peer(environment: dict[str, str]) -> float:
+    application = Application[Any](environment)
+    started = time.perf_counter()
+    for _ in range(PEER_EVENTS):
+        application.save(Aggregate())
+    seconds = time.perf_counter() - started
+    application.close()
+    return PEER_EVENTS / seconds

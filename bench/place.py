@@ -1,0 +1,87 @@
+"""Where a benchmark runs: a fresh database on the run's server, and what a row says."""
+
+from __future__ import annotations
+
+from datetime import date
+from importlib.resources import files
+from typing import NamedTuple
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from ledger.database import Database, migrate
+from ledger.embedded import Embedded
+from ledger.events import Issuer
+from ledger.identity import Actor, EvidenceDigest
+from ledger.findings import ImposePenalty
+from projections.runner import migrate_projections
+
+ACTOR = Actor("CN-BENCH", "registrar", "0198c7a0-0000-7000-8000-000000000001")
+EVIDENCE = EvidenceDigest(
+    sha256="ab" * 32, media_type="application/pdf", size_bytes=48_213, custodian="CN-BENCH"
+)
+REGULATOR = Issuer(kind="REGULATOR", name="示范省市场监督管理局")
+
+
+class Row(NamedTuple):
+    """One line of the table. Figures are per second unless the note says otherwise."""
+
+    what: str
+    ours: float
+    peer: str
+    peers: float
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Ours over the peer's."""
+        return self.ours / self.peers
+
+
+class Place:
+    """The server of the run."""
+
+    def __init__(self, server: Embedded) -> None:
+        self._server = server
+
+    def database(self, name: str) -> Database:
+        """A fresh, migrated database."""
+        with psycopg.connect(self._server.conninfo(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        database = Database(self._server.conninfo(dbname=name))
+        migrate(database, files("ledger") / "sql")
+        migrate_projections(database)
+        return database
+
+    def library_environment(self, database: Database) -> dict[str, str]:
+        """The eventsourcing library's settings for the same database, as its manual says."""
+        given = conninfo_to_dict(database.conninfo)
+        return {
+            "PERSISTENCE_MODULE": "eventsourcing.postgres",
+            "POSTGRES_DBNAME": str(given["dbname"]),
+            "POSTGRES_HOST": str(given["host"]),
+            "POSTGRES_PORT": str(given.get("port") or "5432"),
+            "POSTGRES_USER": str(given["user"]),
+            "POSTGRES_PASSWORD": "",
+            "POSTGRES_POOL_SIZE": "64",
+            "POSTGRES_MAX_OVERFLOW": "0",
+            "POSTGRES_SCHEMA": "public",
+        }
+
+
+def penalty(number: int) -> ImposePenalty:
+    """A penalty like any other, different for each number."""
+    return ImposePenalty(
+        issuer=REGULATOR,
+        document_no=f"示市监处〔2026〕{number}号",
+        evidence=[EVIDENCE],
+        incident=f"INC-{number}",
+        category="ADVERT",
+        family="AD_FALSE_CLAIM",
+        severity="S2",
+        law_article="《中华人民共和国广告法》第五十五条",
+        occurred_on=date(2026, 1, 5),
+        decided_on=date(2026, 2, 10),
+        served_on=date(2026, 2, 12),
+        obligation=False,
+    )

@@ -1,0 +1,339 @@
+"""The way into the log: one appender gathers concurrent requests into one transaction.
+
+Life of a request: `submit` queues it → the appender thread takes everything queued → one call of
+the database function locks the head row, judges each request on its own, inserts, bumps and
+notifies → the function's transaction commits → each caller gets its own answer.
+
+Why nothing acknowledged is lost: an answer is given only after the server reported the commit
+(the call is a single statement in autocommit mode, so its result arrives after the commit).
+Why nobody is told a lie: when the connection breaks in between, the appender connects again, ends
+the old backend, waits on the head row's lock for whatever is still ending, and looks the events up
+by id. What it finds is acknowledged, what it does not find was never committed and is sent again.
+Only when the database stays away is the answer "outcome unknown".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time as monotonic
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+
+from ledger import errors
+from ledger.database import Database
+
+MAX_BATCH_REQUESTS = 256
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+SETTLE_SECONDS = 8
+BACK_OFF_SECONDS = 0.1
+
+
+class Entry(NamedTuple):
+    """One event on its way in. `time_at`: where `time` stands in `state`, -1 for nowhere."""
+
+    stream: str
+    version: int
+    id: str
+    topic: str
+    state: bytes
+    time_at: int
+
+
+class Key(NamedTuple):
+    """An idempotency key of one issuer and subject, with the HMAC of the request."""
+
+    issuer: str
+    subject: str
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a request: its first position and the time its events were stamped with.
+
+    `repeated`: the key was used before; the positions are those of the first answer.
+    """
+
+    first_position: int
+    recorded_at: datetime
+    repeated: bool = False
+
+
+class Request:
+    """A request waiting for its outcome."""
+
+    __slots__ = ("deliver", "entries", "key", "loop", "outcome")
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        key: Key | None,
+        deliver: Callable[[], None],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.entries = entries
+        self.key = key
+        self.deliver = deliver
+        self.loop = loop
+        self.outcome: Answer | Exception | None = None
+
+    def result(self) -> Answer:
+        """The answer, or raise what it ended in."""
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        assert self.outcome is not None
+        return self.outcome
+
+
+class Appender:
+    """One thread, one connection, one transaction at a time; callers may be threads or tasks."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._queue: deque[Request] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._connection: psycopg.Connection | None = None
+        self._session: tuple[int, datetime] | None = None
+        name = f"{database.schema}.{database.application}_"
+        # The literals are the checked names of schema and application.
+        self._append = (
+            f"SELECT * FROM {name}append(%s, %s::text::int[], %s::text[], %s::text::bigint[],"
+            " %s::uuid[], %s::text[], %b::bytea[], %s::text::int[],"
+            " %s::text[], %s::text[], %s::text[], %b::bytea[])"
+        ).encode()
+        self._outcome = f"SELECT * FROM {name}outcome(%s::uuid[])".encode()
+        self._thread = threading.Thread(target=self._run, name="appender", daemon=True)
+        self._thread.start()
+
+    def append(self, entries: Sequence[Entry], key: Key | None = None) -> Answer:
+        """Append atomically; blocks until committed.
+
+        Raises WrongVersion, KeyReused, ClockAhead, Unavailable (nothing recorded) or
+        OutcomeUnknown.
+        """
+        latch = threading.Lock()
+        latch.acquire()
+        request = Request(entries, key, latch.release)
+        self.submit(request)
+        latch.acquire()
+        return request.result()
+
+    async def append_async(self, entries: Sequence[Entry], key: Key | None = None) -> Answer:
+        """`append` for a task; the event loop goes on meanwhile."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def deliver() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        request = Request(entries, key, deliver, loop)
+        self.submit(request)
+        await future
+        return request.result()
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; `request.deliver` is called when its outcome is set."""
+        with self._wake:
+            if self._closing:
+                raise errors.Unavailable
+            self._queue.append(request)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Finish what is queued and end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._queue and not self._closing:
+                    self._wake.wait()
+                if not self._queue:
+                    break
+                batch = self._take()
+            try:
+                self._commit(batch)
+            except Exception as error:
+                # Nothing may end this thread: whoever waits would wait for ever.
+                for request in batch:
+                    if request.outcome is None:
+                        request.outcome = error
+            _deliver(batch)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _take(self) -> list[Request]:
+        batch: list[Request] = []
+        size = 0
+        while self._queue and len(batch) < MAX_BATCH_REQUESTS and size < MAX_BATCH_BYTES:
+            request = self._queue.popleft()
+            size += sum(len(entry.state) for entry in request.entries)
+            batch.append(request)
+        return batch
+
+    def _commit(self, batch: Sequence[Request]) -> None:
+        deadline = monotonic.monotonic() + SETTLE_SECONDS
+        while True:
+            try:
+                connection = self._connection or self._connect()
+            except psycopg.Error:
+                monotonic.sleep(BACK_OFF_SECONDS)
+                return _settle(batch, errors.Unavailable())
+            try:
+                return self._execute(connection, batch)
+            except psycopg.Error as error:
+                if not connection.closed:
+                    return self._refused(batch, error)
+            # The connection is lost, and with it the answer.
+            batch = self._learn_outcome(batch, deadline)
+            if not batch:
+                return None
+
+    def _connect(self) -> psycopg.Connection:
+        connection = self._database.connect()
+        connection.prepare_threshold = 1
+        row = connection.execute(
+            "SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())"
+        ).fetchone()
+        assert row is not None
+        self._session = (connection.info.backend_pid, row[0])
+        self._connection = connection
+        return connection
+
+    def _execute(self, connection: psycopg.Connection, batch: Sequence[Request]) -> None:
+        cursor = connection.execute(self._append, _parameters(batch, self._clock()))
+        row = cursor.fetchone()
+        assert row is not None
+        recorded_at, statuses, positions, streams, versions = row
+        for index, request in enumerate(batch):
+            status = statuses[index]
+            if status in ("appended", "repeated"):
+                request.outcome = Answer(positions[index], recorded_at, status == "repeated")
+            elif status == "key-reused":
+                assert request.key is not None
+                request.outcome = errors.KeyReused(key=request.key.key)
+            elif status == "wrong-version":
+                request.outcome = errors.WrongVersion(
+                    expected=next(
+                        entry.version - 1
+                        for entry in request.entries
+                        if entry.stream == streams[index]
+                    ),
+                    stream=streams[index],
+                    actual=versions[index],
+                )
+            else:
+                request.outcome = RuntimeError(f"event id taken: {request.entries[0].id}")
+
+    def _refused(self, batch: Sequence[Request], error: psycopg.Error) -> None:
+        """The server refused the whole call and rolled it back; nothing of it is recorded."""
+        if error.sqlstate == "CX001":
+            return _settle(batch, errors.ClockAhead(now=self._clock(), limit="5 min"))
+        if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled):
+            return _settle(batch, errors.Unavailable())
+        if len(batch) == 1:
+            return _settle(batch, error)
+        # One request is poison; find it by giving each a call of its own.
+        for request in batch:
+            self._commit([request])
+        return None
+
+    def _learn_outcome(self, batch: Sequence[Request], deadline: float) -> list[Request]:
+        """Answer what was committed; returns what certainly was not."""
+        lost, self._connection = self._session, None
+        ids = [entry.id for request in batch for entry in request.entries]
+        rows = self._ask(ids, lost)
+        while rows is None:
+            if monotonic.monotonic() > deadline or self._closing:
+                _settle(batch, errors.OutcomeUnknown())
+                return []
+            monotonic.sleep(BACK_OFF_SECONDS)
+            rows = self._ask(ids, lost)
+        found = {str(event_id): (position, at) for event_id, position, at in rows}
+        missing: list[Request] = []
+        for request in batch:
+            if request.entries and request.entries[0].id in found:
+                request.outcome = Answer(*found[request.entries[0].id])
+            else:
+                missing.append(request)
+        return missing
+
+    def _ask(
+        self, ids: Sequence[str], lost: tuple[int, datetime] | None
+    ) -> list[tuple[UUID, int, datetime]] | None:
+        try:
+            self._end_session(lost)
+            return self._connect().execute(self._outcome, [ids]).fetchall()
+        except psycopg.Error:
+            self._connection = None
+            return None
+
+    def _end_session(self, session: tuple[int, datetime] | None) -> None:
+        """End the lost connection's backend, lest it still run a call it has only buffered."""
+        if session is None:
+            return
+        with self._database.connect(role=None) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE pid = %s AND backend_start = %s",
+                session,
+            )
+
+
+def _settle(batch: Sequence[Request], outcome: Exception) -> None:
+    for request in batch:
+        if request.outcome is None:
+            request.outcome = outcome
+
+
+def _deliver(batch: Sequence[Request]) -> None:
+    """Tell every caller; one wake-up for each event loop, not one for each request."""
+    loops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+    for request in batch:
+        if request.loop is None:
+            request.deliver()
+        else:
+            loops.setdefault(request.loop, []).append(request.deliver)
+    for loop, deliveries in loops.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_call_all, deliveries)
+
+
+def _call_all(deliveries: Sequence[Callable[[], None]]) -> None:
+    for deliver in deliveries:
+        deliver()
+
+
+def _array(numbers: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _parameters(batch: Sequence[Request], now: datetime) -> list[Any]:
+    entries = [entry for request in batch for entry in request.entries]
+    numbers = [n for n, request in enumerate(batch, 1) for _ in request.entries]
+    keys = [request.key or (None, None, None, None) for request in batch]
+    return [
+        now,
+        _array(numbers),
+        [entry.stream for entry in entries],
+        _array([entry.version for entry in entries]),
+        [entry.id for entry in entries],
+        [entry.topic for entry in entries],
+        [entry.state for entry in entries],
+        _array([entry.time_at for entry in entries]),
+        *(list(column) for column in zip(*keys, strict=True)),
+    ]

@@ -1,0 +1,59 @@
+"""The types that the fields of events may have: days, codes, citations, names, references.
+
+Every string that may stand in an event is of one of these, so that free text has no way in.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints
+
+from ledger.identity import Ref
+
+
+def _parse_day(value: object) -> object:
+    if isinstance(value, str):
+        # fromisoformat also reads 20260302 and the week date 2026-W10-1.
+        if len(value) != 10 or value[7] != "-":
+            raise ValueError("a day is written YYYY-MM-DD")
+        return date.fromisoformat(value)
+    return value
+
+
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]"
+)
+"""Control and format characters (one could turn a name around, U+202E) and lone surrogates."""
+
+
+def clean(text: str) -> str:
+    """The text as it is. Raises ValueError for what a reader could not see or copy."""
+    if UNPRINTABLE.search(text):
+        raise ValueError("control and format characters and lone surrogates are not allowed")
+    if text != text.strip():
+        raise ValueError("no space at either end")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(_parse_day), PlainSerializer(date.isoformat)]
+"""A calendar day in Asia/Shanghai, `YYYY-MM-DD`."""
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+"""A code that the rulebook defines."""
+Citation = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(clean)]
+"""A document number or a law article as the authority writes it."""
+LegalName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(clean)]
+"""The name of an organisation, never of a person."""
+Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,79}$")]
+"""An identifier that another register gave: an incident, an inspection, a contract."""
+EventId = Ref
+FactId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}(/merit)?$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9._-]{0,39}$")]
+"""A rulebook version such as `RB-2026.1`."""
+Origin = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*(/[a-z0-9._-]+)*$", max_length=120)
+]
+"""The log's origin: a scheme-less URL (C2SP tlog-checkpoint)."""
+Count = Annotated[int, Field(ge=0, le=9999)]
