@@ -115,7 +115,7 @@ class PublicLine(Answer):
 
 
 class Explanation(Answer):
-    """baseline + lines + other = score; `other` is 「其他事项合计」, all that is not shown singly."""
+    """baseline + lines + other = score; `other` (其他事项合计) is all that is not shown singly."""
 
     baseline: Amount
     lines: list[PublicLine]

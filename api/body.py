@@ -35,20 +35,20 @@ async def read_json(request: Request, *, limit: int) -> Any:
 
 async def read_body(request: Request, *, limit: int) -> bytes:
     """At most `limit` bytes; what is longer is not read to its end."""
-    body = b""
+    body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             while True:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
-                body += message.get("body", b"")
-                more = message.get("more_body", False)
+                body += message["body"]
+                more = message["more_body"]
                 if len(body) > limit:
                     request.scope[UNREAD] = more
                     raise BodyTooLarge(limit=limit)
                 if not more:
-                    return body
+                    return bytes(body)
     except TimeoutError:
         request.scope[UNREAD] = True
         raise BodyTimeout(seconds=BODY_SECONDS) from None
@@ -83,7 +83,13 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice)
+def _whole(text: str) -> int | float:
+    """JSON Schema takes 2.0 for an integer; so do we. What is none stays a float, to be refused."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) <= MAX_INTEGER else number
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_float=_whole)
 
 
 def _check_depth(parsed: Any) -> None:

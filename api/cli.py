@@ -158,6 +158,44 @@ def import_file(
         raise typer.Exit(REFUSED)
 
 
+@app.command(help=words("Print the feed of a running server.", "持续输出运行中服务的事件流。"))
+def tail(
+    url: Annotated[
+        str,
+        typer.Option(envvar="CHENGXIN_URL", help=words("Where it serves.", "服务地址。")),
+    ] = "http://127.0.0.1:8000",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar=["CHENGXIN_SUBSCRIBER_TOKEN", "CHENGXIN_TOKEN"],
+            help=words("A token for it.", "访问令牌。"),
+        ),
+    ] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help=words("From there on; default: now.", "自此位置之后,默认自当前起。")
+        ),
+    ] = None,
+) -> None:
+    """`chengxin tail`."""
+    from api.follow import Away, Feed, Refused
+
+    if token is None:
+        fail(USAGE, words("--token is missing", "缺少 --token"))
+    try:
+        feed = Feed(url, token, language=words("en", "zh-CN"))
+        start = feed.head() if after is None else after
+        for line in feed.lines(start, waiting=lambda why: tell(f"chengxin: {why}")):
+            put(line)
+    except ValueError as error:
+        fail(USAGE, str(error))
+    except Refused as error:
+        fail(REFUSED, str(error))
+    except Away as error:
+        fail(UNAVAILABLE, f"{url}: {error}")
+
+
 def _failure(error: Exception) -> tuple[int, str] | None:
     """The exit code and message of what is the user's or the operator's to mend."""
     import psycopg
@@ -166,6 +204,7 @@ def _failure(error: Exception) -> tuple[int, str] | None:
     from api.csvfile import NoHeader
     from api.mapping import MappingError
     from api.security import KeyFileError
+    from api.serve import PortTaken
     from ledger.database import MigrationError
     from ledger.embedded import EmbeddedError
 
@@ -178,7 +217,7 @@ def _failure(error: Exception) -> tuple[int, str] | None:
             "数据库没有本版本的结构,请先运行 `chengxin migrate`",
         )
     kinds: list[tuple[int, tuple[type[Exception], ...]]] = [
-        (UNAVAILABLE, (psycopg.OperationalError, PoolTimeout, EmbeddedError)),
+        (UNAVAILABLE, (psycopg.OperationalError, PoolTimeout, EmbeddedError, PortTaken)),
         (USAGE, (MappingError, KeyFileError)),
         (REFUSED, (NoHeader, MigrationError, OSError)),
     ]

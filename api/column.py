@@ -69,6 +69,7 @@ class Source(BaseModel):
             raise ValueError('`default` and `when_missing = "omit"` exclude each other')
         if self.values is not None and self.date is not None:
             raise ValueError("`values` and `date` exclude each other")
+        placeholders(self.template or "")
         return self
 
     def columns(self) -> list[str]:

@@ -20,13 +20,13 @@ from api.body import check_exact, read_json
 from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
 from api.security import ROLES, Claims, Tokens, claims_of
 from ledger import acts, events
+from ledger.appender import Key
 from ledger.errors import NotAllowed, Words
 from ledger.events import Data
+from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.handle import Desk, Receipt
 from ledger.identity import MAX_IDENTIFIER_CHARACTERS, parse_identifier
-from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.provider import RecordComplaintOutcome, RecordInspection
-from ledger.appender import Key
 from ledger.rulebook import PublishRulebook
 
 MAX_KEY_CHARACTERS = 255
@@ -103,7 +103,9 @@ WRITES = (
         events.SevereListEntered,
         Words("record an entry in the severe list", "记录列入严重失信名单"),
     ),
-    Write(PROVIDER + "/admission", events.ProviderAdmitted, Words("record an admission", "记录准入")),
+    Write(
+        PROVIDER + "/admission", events.ProviderAdmitted, Words("record an admission", "记录准入")
+    ),
     Write(
         PROVIDER + "/suspension",
         events.ProviderSuspended,
@@ -146,7 +148,10 @@ WRITES = (
         DECIDERS,
     ),
     Write(
-        DECISION + "/repair", acts.GrantRepair, Words("grant credit repair", "准予信用修复"), DECIDERS
+        DECISION + "/repair",
+        acts.GrantRepair,
+        Words("grant credit repair", "准予信用修复"),
+        DECIDERS,
     ),
     Write(
         DECISION + "/repair-revocation",

@@ -81,7 +81,7 @@ class Feed:
 
     def route(self) -> APIRoute:
         """The route."""
-        return APIRoute(PATH, self.answer, methods=["GET"], **openapi.of_feed())
+        return APIRoute(PATH, self.answer, methods=["GET"], **openapi.of_read(PATH))
 
     async def answer(
         self,
@@ -181,8 +181,7 @@ class Feed:
         Raises what one of `or_else` raised.
         """
         waits = [
-            asyncio.ensure_future(one)
-            for one in (self._tail.wait_async(beyond, seconds), *or_else)
+            asyncio.ensure_future(one) for one in (self._tail.wait_async(beyond, seconds), *or_else)
         ]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

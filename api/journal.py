@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, BinaryIO
 
 import orjson
 import structlog
 
 from api.settings import Settings
-
-FIRST = ("timestamp", "level", "event")
 
 
 def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
@@ -26,7 +25,7 @@ def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            *RENDERERS[settings.log_format],
+            RENDERERS[settings.log_format],
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
@@ -46,15 +45,17 @@ class Forwarding(logging.Handler):
         )
 
 
-def _json(line: Any, **_: Any) -> bytes:
+def _for_a_machine(_: Any, __: str, line: MutableMapping[str, Any]) -> bytes:
     return orjson.dumps(line, default=str)
 
 
-def _one_line(_: Any, __: str, line: str) -> bytes:
-    return line.encode("utf-8", "backslashreplace")
+def _for_a_person(logger: Any, method: str, line: MutableMapping[str, Any]) -> bytes:
+    exception = line.pop("exception", None)
+    text = LOGFMT(logger, method, line)
+    return (text if exception is None else f"{text}\n{exception}").encode(
+        "utf-8", "backslashreplace"
+    )
 
 
-RENDERERS: dict[str, list[Any]] = {
-    "json": [structlog.processors.JSONRenderer(_json)],
-    "console": [structlog.processors.LogfmtRenderer(key_order=FIRST), _one_line],
-}
+LOGFMT = structlog.processors.LogfmtRenderer(key_order=("timestamp", "level", "event"))
+RENDERERS = {"json": _for_a_machine, "console": _for_a_person}

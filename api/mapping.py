@@ -290,9 +290,6 @@ class Importing:
         except ValidationError as error:
             self._reasons += [f"{where}: {reason}" for reason in reasons_of(error)]
             return {}
-        except ValueError as error:
-            self._reasons.append(f"{where}: {error}")
-            return {}
         return self._getter(source, info, where)
 
 

@@ -7,8 +7,8 @@ documentation: what a request must be is judged by the models it is made from.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
@@ -44,7 +44,7 @@ TAGS = [
     {"name": "feed", "description": "Follow the log. · 事件流"},
     {"name": "operations", "description": "Is it well? · 运行状况"},
 ]
-BEARER = {"bearer": []}
+BEARER: dict[str, list[str]] = {"bearer": []}
 SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
@@ -85,6 +85,24 @@ RECEIPT_HEADERS = {
         "schema": {"type": "string", "enum": ["true"]},
     },
 }
+LINK = {"Link": {"description": "The next page, rel=next.", "schema": {"type": "string"}}}
+ETAG = {"ETag": {"description": "For If-None-Match.", "schema": {"type": "string"}}}
+LINE = {"anyOf": [{"$ref": f"{REFERENCE}{one}"} for one in ("CloudEvent", "Stub")]}
+LINES: dict[str, Any] = {
+    "application/x-ndjson": {"schema": {"type": "string", "description": "One line an event."}},
+    "application/jsonl": {"schema": {"type": "string", "description": "The same."}},
+    "application/cloudevents-batch+json": {"schema": {"type": "array", "items": LINE}},
+}
+STREAM = {"text/event-stream": {"schema": {"type": "string", "description": "id, event, data."}}}
+IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the copy that is there already.",
+    "schema": {"type": "string"},
+}
+ANYBODY: list[Json] = [{}, BEARER]
+"""A token may be sent, and shows more to whom it concerns."""
 WRITE_PROBLEMS = (400, 401, 403, 404, 408, 409, 413, 415, 422, 500, 503)
 
 
@@ -140,11 +158,117 @@ def of_write(write: Write) -> Json:
     }
 
 
+class Read(NamedTuple):
+    """How one address that is read is documented."""
+
+    tag: str
+    summary: str
+    answer: Json
+    problems: tuple[int, ...]
+    security: Sequence[Json] = ()
+    may_be_unchanged: bool = False
+
+
+def of_read(path: str) -> Json:
+    """The arguments of the route of a read that document it."""
+    read = READS[path]
+    responses: dict[int | str, Json] = {200: read.answer, **problems(*read.problems)}
+    extra: Json = {"security": list(read.security)}
+    if read.may_be_unchanged:
+        responses[304] = {"description": "The copy is still good.", "headers": ETAG}
+        extra["parameters"] = [IF_NONE_MATCH]
+    if path == "/readyz":
+        responses[503] = json_answer(answers.Readiness)
+    return {
+        "response_class": Response,
+        "tags": [read.tag],
+        "summary": read.summary,
+        "operation_id": "_".join(re.findall(r"[a-z]+", f"get {path.removeprefix('/v1')}")),
+        "responses": responses,
+        "openapi_extra": extra,
+    }
+
+
+def _either(*models: type[BaseModel], **more: Any) -> Json:
+    schema = {"anyOf": [{"$ref": f"{REFERENCE}{model.__name__}"} for model in models]}
+    description = "By who asks: " + " Or: ".join((model.__doc__ or "") for model in models)
+    return {"description": description, "content": {"application/json": {"schema": schema}}} | more
+
+
+READS = {
+    "/v1/providers/{identifier}/score": Read(
+        "reads",
+        "评分及其说明 · The explained score",
+        _either(answers.FullScore, answers.PublicScore, headers=ETAG),
+        (401, 403, 404, 409, 422, 500, 503),
+        ANYBODY,
+        may_be_unchanged=True,
+    ),
+    "/v1/providers/{identifier}/events": Read(
+        "reads",
+        "服务商的事件 · The events of a provider",
+        {"description": "Lines, in the order of the log.", "content": LINES, "headers": LINK},
+        (401, 404, 406, 409, 422, 500, 503),
+        ANYBODY,
+    ),
+    "/v1/events/{position}": Read(
+        "reads",
+        "一个事件 · One event",
+        {"description": "The event's line.", "content": {"application/json": {"schema": LINE}}},
+        (401, 404, 409, 422, 500, 503),
+        ANYBODY,
+    ),
+    "/v1/disclosure/providers": Read(
+        "disclosure",
+        "查询服务商 · Search for providers",
+        json_answer(answers.Rows, headers=LINK),
+        (422, 500, 503),
+    ),
+    "/v1/disclosure/providers/{identifier}": Read(
+        "disclosure",
+        "服务商公示信息 · The public sheet of a provider",
+        json_answer(answers.Sheet, headers=ETAG),
+        (404, 409, 422, 500, 503),
+        may_be_unchanged=True,
+    ),
+    "/v1/schemas": Read(
+        "reads", "事件类型 · The event types", json_answer(answers.SchemaList), (500,)
+    ),
+    "/v1/schemas/{type}": Read(
+        "reads",
+        "事件类型的模式 · The JSON Schema of an event type",
+        {
+            "description": "JSON Schema 2020-12.",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        (404, 422, 500),
+    ),
+    "/v1/ledger": Read(
+        "reads", "本账本 · This ledger", json_answer(answers.LedgerFacts), (500, 503)
+    ),
+    "/v1/feed": Read(
+        "feed",
+        "事件流 · The feed",
+        {"description": "Lines, by Accept.", "content": {**LINES, **STREAM}, "headers": LINK},
+        (401, 406, 422, 500, 503),
+        [BEARER],
+    ),
+    "/problems/{code}": Read(
+        "operations",
+        "问题类型 · A problem type",
+        json_answer(answers.ProblemType),
+        (404, 500),
+    ),
+    "/healthz": Read("operations", "存活 · Alive", json_answer(answers.Health), (500,)),
+    "/readyz": Read("operations", "就绪 · Ready", json_answer(answers.Readiness), (500,)),
+}
+"""Every address that is read."""
+
+
 def publish(app: FastAPI, commands: Iterable[type[BaseModel]]) -> Callable[[], Json]:
     """What `app.openapi` is to be: the schema of all routes, made on first use."""
-    models = {model.__name__: model for model in _answers()} | {
-        command.__name__: command for command in commands if not issubclass(command, TargetFields)
-    }
+    models: list[type[BaseModel]] = [TargetFields, *_answers()]
+    models += [one for one in commands if not issubclass(one, TargetFields)]
 
     def schema() -> Json:
         if app.openapi_schema is None:
@@ -160,24 +284,25 @@ def publish(app: FastAPI, commands: Iterable[type[BaseModel]]) -> Callable[[], J
             )
             components = made.setdefault("components", {})
             components["securitySchemes"] = SECURITY_SCHEMES
-            components["schemas"] = components.get("schemas", {}) | _schemas(models.values())
+            components["schemas"] = components.get("schemas", {}) | _schemas(models)
             app.openapi_schema = made
         return app.openapi_schema
 
     return schema
 
 
-def _answers() -> list[type[BaseModel]]:
-    return [
-        one
-        for one in vars(answers).values()
-        if isinstance(one, type) and issubclass(one, BaseModel) and one.__module__ == answers.__name__
-    ]
+def _answers() -> Iterator[type[BaseModel]]:
+    for one in vars(answers).values():
+        if isinstance(one, type) and issubclass(one, BaseModel) and one is not BaseModel:
+            yield one
 
 
 def _schemas(models: Iterable[type[BaseModel]]) -> Json:
+    inputs: list[tuple[type[BaseModel], Literal["validation"]]] = [
+        (model, "validation") for model in models
+    ]
     _, made = models_json_schema(
-        [(model, "validation") for model in (*models, TargetFields)],
+        inputs,
         ref_template=f"{REFERENCE}{{model}}",
     )
     schemas: Json = made["$defs"]

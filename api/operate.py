@@ -5,6 +5,7 @@ What a command alone needs is imported when it runs, so that the small ones answ
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ import orjson
 import typer
 from pydantic import ValidationError
 
-from api.options import NOBODY, OPERATOR, DataDir, Json, run, settings_of
+from api.options import NOBODY, OPERATOR, DataDir, Json, run, settings_of, tokens_of
 from api.terminal import USAGE, Meter, fail, put_json, tell, words
 from ledger.calendar import local_day
 from ledger.identity import Actor
@@ -145,3 +146,93 @@ def fill(database: Database, plan: Plan) -> int:
             + f" ({meter.seconds():.1f} s, {meter.rate()})"
         )
     return head
+
+
+@app.command(help=words("Serve the ledger over HTTP.", "以 HTTP 提供账本服务。"))
+def serve(
+    demo: Annotated[
+        bool,
+        typer.Option(
+            "--demo",
+            help=words(
+                "Open and fill a demonstration the first time.", "首次运行时开立并填充演示账本。"
+            ),
+        ),
+    ] = False,
+    host: Annotated[
+        str | None, typer.Option(help=words("Where to listen.", "监听地址,默认 127.0.0.1。"))
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help=words("0 takes a free one.", "监听端口,默认 8000;0 为任选。"))
+    ] = None,
+    no_worker: Annotated[
+        bool,
+        typer.Option(
+            "--no-worker",
+            help=words(
+                "Leave projections to `chengxin worker`.", "投影由 `chengxin worker` 负责。"
+            ),
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """`chengxin serve`."""
+    from api import journal
+    from api.announcement import announce
+    from api.serve import Ending, House, listen
+    from api.serve import serve as serve_until_told
+    from api.storage import database_of
+
+    settings = settings_of(host=host, port=port, data_dir=data_dir)
+    journal.configure(settings)
+    tokens = tokens_of(settings) if settings.keys() is not None else None
+    ending = Ending()
+    with ending.handling(), listen(settings.host, settings.port) as listener:
+        try:
+            with database_of(settings) as database:
+                if demo:
+                    _fill_once(database)
+                house = House(database, clock=system_clock)
+                serve_until_told(
+                    house,
+                    listener,
+                    settings,
+                    tokens=tokens,
+                    with_worker=not no_worker,
+                    ending=ending,
+                    announce=lambda: announce(house, listener, settings, tokens),
+                )
+        except KeyboardInterrupt:
+            # A signal before there was a server to stop.
+            if not ending.asked:
+                raise
+    tell(words("Stopped.", "已停止。"))
+
+
+@app.command(help=words("Follow the log without serving.", "只跟随日志,不提供 HTTP 服务。"))
+def worker(data_dir: DataDir = None) -> None:
+    """`chengxin worker`."""
+    from api import journal
+    from api.serve import Ending, House, labour
+    from api.storage import database_of
+
+    settings = settings_of(data_dir=data_dir)
+    journal.configure(settings)
+    ending = Ending()
+    with ending.handling():
+        try:
+            with database_of(settings) as database:
+                labour(House(database, clock=system_clock), ending=ending)
+        except KeyboardInterrupt:
+            if not ending.asked:
+                raise
+    tell(words("Stopped.", "已停止。"))
+
+
+def _fill_once(database: Database) -> None:
+    """Fill the demonstration unless it is filled."""
+    from api.demo import LedgerNotEmpty, Plan
+
+    # Not empty: an earlier run filled it, and whatever happened since is kept.
+    with suppress(LedgerNotEmpty):
+        fill(database, Plan(local_day(system_clock())))

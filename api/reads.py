@@ -1,8 +1,7 @@
-"""Reads: scores, events, disclosure, schemas, the ledger itself, and whether all is well.
+"""Reads: scores, events, disclosure, schemas, and the ledger itself.
 
 What a reader may see is decided by the projections (`Reader`); here it is only asked for. Reads
-block and therefore run in threads. An answer to a token is private and not stored; a public one
-may be kept but is asked for anew each time, so that nobody serves a withdrawn item.
+block and therefore run in threads.
 """
 
 from __future__ import annotations
@@ -13,30 +12,29 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Annotated, Any
 
-import orjson
 from fastapi import Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
-from api import answers, lines, openapi
+from api import lines, openapi
 from api.pages import is_fresh
-from api.problems import AWAY, NO_DAY
+from api.problems import NO_DAY
 from api.refusals import Behind, DayNotPublic, Flaw, SchemaBroken, UnknownPosition, UnknownType
+from api.replies import reply, unchanged
 from api.security import Tokens, claims_of
 from ledger.calendar import local_day
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
-from ledger.events import EVENT_TYPES, UNPRINTABLE, json_schema, provider_stream
+from ledger.events import EVENT_TYPES, json_schema, provider_stream
+from ledger.fields import UNPRINTABLE
 from ledger.identity import parse_identifier
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import PUBLIC, Disclosure, Reader
-from projections.runner import Status, progress_of
 from projections.scores import Scores
 from projections.sheet import Sheets
 
 CATCH_UP_SECONDS = 2.0
 CATCH_UP_PAUSE_SECONDS = 0.02
-READY_SECONDS = 3.0
 FIRST_YEAR, LAST_YEAR = 1900, 2200
 PUBLIC_SCORE = (
     "name",
@@ -52,9 +50,12 @@ PUBLIC_SCORE = (
     "reasons",
 )
 YEARS = Words(
-    f"a day between {FIRST_YEAR} and {LAST_YEAR}", f"应为 {FIRST_YEAR} 年至 {LAST_YEAR} 年之间的日期"
+    f"a day between {FIRST_YEAR} and {LAST_YEAR}",
+    f"应为 {FIRST_YEAR} 年至 {LAST_YEAR} 年之间的日期",
 )
-UNPRINTABLE_TEXT = Words("control characters are not allowed", "不允许控制字符")
+UNPRINTABLE_TEXT = Words(
+    "control and format characters are not allowed", "不允许控制字符和格式字符"
+)
 
 Identifier = Annotated[
     str, Path(min_length=1, max_length=240, description=openapi.IDENTIFIER["description"])
@@ -63,7 +64,9 @@ MinPosition = Annotated[
     int | None,
     Query(ge=1, le=2**53 - 1, description="Answer only once this position is in the answer."),
 ]
-After = Annotated[int, Query(ge=0, le=2**53 - 1, description="Only what comes after this position.")]
+After = Annotated[
+    int, Query(ge=0, le=2**53 - 1, description="Only what comes after this position.")
+]
 
 
 class Reads:
@@ -79,7 +82,6 @@ class Reads:
         sheets: Sheets,
         tokens: Tokens | None,
         clock: Callable[[], datetime],
-        ready_lag_events: int,
     ) -> None:
         self._ledger = ledger
         self._tail = tail
@@ -88,13 +90,12 @@ class Reads:
         self._sheets = sheets
         self._tokens = tokens
         self._clock = clock
-        self._ready_lag_events = ready_lag_events
 
     def routes(self) -> list[APIRoute]:
         """The routes of all reads."""
         return [
-            APIRoute(path, answer, methods=["GET"], **openapi.of_read(path))
-            for path, answer in (
+            APIRoute(path, endpoint, methods=["GET"], **openapi.of_read(path))
+            for path, endpoint in (
                 ("/v1/providers/{identifier}/score", self.score),
                 ("/v1/providers/{identifier}/events", self.events),
                 ("/v1/events/{position}", self.event),
@@ -103,8 +104,6 @@ class Reads:
                 ("/v1/schemas", self.schemas),
                 ("/v1/schemas/{type}", self.schema),
                 ("/v1/ledger", self.ledger),
-                ("/healthz", self.alive),
-                ("/readyz", self.ready),
             )
         ]
 
@@ -131,7 +130,7 @@ class Reads:
         if tag is not None and is_fresh(request, tag):
             return unchanged(tag, reader)
         read = self._full_score if full else self._public_score
-        return answer(await run_in_threadpool(read, subject, day), reader, tag=tag)
+        return reply(await run_in_threadpool(read, subject, day), reader, tag=tag)
 
     def _full_score(self, subject: str, day: date) -> dict[str, Any]:
         found = self._scores.explain(subject, as_of=day, today=local_day(self._clock()))
@@ -203,7 +202,7 @@ class Reads:
             if position <= head:
                 raise Behind(wanted=position, position=position - 1, lag=head - position + 1)
             raise UnknownPosition(position=position, head=head)
-        return answer(line, reader)
+        return reply(line, reader)
 
     async def search(
         self,
@@ -220,10 +219,8 @@ class Reads:
         if UNPRINTABLE.search(q):
             raise SchemaBroken([Flaw(("query", "q"), UNPRINTABLE_TEXT)])
         today = local_day(self._clock())
-        rows = await run_in_threadpool(
-            self._sheets.search, q, grade, after, limit + 1, today=today
-        )
-        found = answer({"providers": rows[:limit]}, PUBLIC)
+        rows = await run_in_threadpool(self._sheets.search, q, grade, after, limit + 1, today=today)
+        found = reply({"providers": rows[:limit]})
         if len(rows) > limit:
             query = {"q": q, "grade": grade, "after": rows[limit - 1]["provider"], "limit": limit}
             given = {name: value for name, value in query.items() if value}
@@ -239,23 +236,23 @@ class Reads:
         await self._catch_up(min_position)
         tag = await run_in_threadpool(self._tag, subject, today, full=False)
         if tag is not None and is_fresh(request, tag):
-            return unchanged(tag, PUBLIC)
-        return answer(await run_in_threadpool(self._sheet, subject, today), PUBLIC, tag=tag)
+            return unchanged(tag)
+        return reply(await run_in_threadpool(self._sheet, subject, today), tag=tag)
 
     async def schemas(self) -> Response:
         """Every event type."""
         entries = [{"type": name, "href": f"/v1/schemas/{name}"} for name in EVENT_TYPES]
-        return answer({"schemas": entries}, PUBLIC)
+        return reply({"schemas": entries})
 
     async def schema(self, type: Annotated[str, Path(max_length=80)]) -> Response:
         """The JSON Schema (2020-12) of one event type's data."""
         if type not in EVENT_TYPES:
             raise UnknownType(type=type)
-        return answer(json_schema(type), PUBLIC)
+        return reply(json_schema(type))
 
     async def ledger(self) -> Response:
         """Which ledger this is, how far it goes, and its rulebooks."""
-        return answer(await run_in_threadpool(self._facts), PUBLIC)
+        return reply(await run_in_threadpool(self._facts))
 
     def _facts(self) -> dict[str, Any]:
         rules = self._scores.rulebooks()
@@ -272,6 +269,35 @@ class Reads:
             ],
         }
 
-    async def alive(self) -> Response:
-        """The process answers; nothing else is asked."""
-        return answer({"status": "alive"}, PUBLIC)
+    def _reader(self, request: Request) -> Reader:
+        claims = claims_of(request, self._tokens)
+        return PUBLIC if claims is None else claims.reader()
+
+    async def _catch_up(self, wanted: int | None) -> None:
+        """Wait until both projections have reached a position. Raises Behind."""
+        if wanted is None:
+            return
+        now = asyncio.get_running_loop().time
+        deadline = now() + CATCH_UP_SECONDS
+        await self._tail.wait_async(wanted - 1, CATCH_UP_SECONDS)
+        while True:
+            position = await run_in_threadpool(self._position)
+            if position >= wanted:
+                return
+            if now() > deadline:
+                raise Behind(wanted=wanted, position=position, lag=wanted - position)
+            await asyncio.sleep(CATCH_UP_PAUSE_SECONDS)
+
+    def _position(self) -> int:
+        return min(self._scores.position(), self._disclosure.position())
+
+
+def day_of(text: str) -> date:
+    """The day of a query. Raises SchemaBroken."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise SchemaBroken([Flaw(("query", "as_of"), NO_DAY)]) from error
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise SchemaBroken([Flaw(("query", "as_of"), YEARS)])
+    return day

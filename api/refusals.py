@@ -107,7 +107,10 @@ class DayNotPublic(LedgerError):
 
     code = "day-not-public"
     status = 403
-    zh = "公众只能查看今日({today})的评分;查看 {asked} 的评分须持工作人员、审计人员或该服务商本身的令牌。"
+    zh = (
+        "公众只能查看今日({today})的评分;"
+        "查看 {asked} 的评分须持工作人员、审计人员或该服务商本身的令牌。"
+    )
 
 
 class NotFound(LedgerError):

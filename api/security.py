@@ -183,7 +183,7 @@ class Tokens:
         except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise refusals.TokenMalformed from error
         given = content.claims
-        # The order matters: what another issuer or audience says in its claims is not ours to judge.
+        # In this order: what another issuer or audience says in its claims is not ours to judge.
         if given.get("iss") != self._issuer:
             raise refusals.TokenWrongIssuer(issuer=self._issuer)
         if given.get("aud") not in (self._audience, [self._audience]):
@@ -222,10 +222,14 @@ def _flaw(claims: dict[str, Any]) -> str | None:
     times = [claims.get(name) for name in ("iat", "nbf", "exp")]
     if not all(type(time) is int and 0 <= time < 2**40 for time in times):
         return "iat, nbf and exp are whole seconds"
-    texts = [claims.get(name) for name in ("role", "org", "ref", "jti")]
-    if not all(isinstance(text, str) for text in texts):
+    role, organisation, ref, token_id = (claims.get(name) for name in ("role", "org", "ref", "jti"))
+    if not (
+        isinstance(role, str)
+        and isinstance(organisation, str)
+        and isinstance(ref, str)
+        and isinstance(token_id, str)
+    ):
         return "role, org, ref and jti are texts"
-    role, organisation, ref, token_id = texts
     if role not in ROLES:
         return f"the roles are {', '.join(ROLES)}"
     if not (_is_uuid(ref) and _is_uuid(token_id)):
@@ -257,7 +261,7 @@ def _uuid(random: Callable[[int], bytes]) -> UUID:
 
 
 def _new_signing_key() -> bytes:
-    return OKPKey.generate_key(ALGORITHM, private=True).as_pem(private=True)
+    return OKPKey.generate_key("Ed25519", private=True).as_pem(private=True)
 
 
 def _private_folder(folder: Path) -> None:
@@ -282,7 +286,7 @@ def _key_file(path: Path, make: Callable[[], bytes]) -> bytes:
         pass
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(make())
         file.flush()
         os.fsync(file.fileno())
@@ -296,9 +300,8 @@ def _key_file(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def _read_private(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
         mode = stat.S_IMODE(status.st_mode)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or mode & 0o077:
             raise KeyFileError(

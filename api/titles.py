@@ -20,9 +20,7 @@ class Title(NamedTuple):
 
 
 MEND = Words("Correct the field and send again.", "请更正该字段后重新提交。")
-NOTHING = Words(
-    "Nothing is to be done: the record stands as it is.", "无需处理:记录保持原状。"
-)
+NOTHING = Words("Nothing is to be done: the record stands as it is.", "无需处理:记录保持原状。")
 NEW_TOKEN = Words(
     "Get a new token: `chengxin token`, or ask the operator.",
     "请重新取得令牌:运行 `chengxin token`,或向运维人员申请。",
@@ -168,7 +166,9 @@ TITLES: dict[str, Title] = {
             "请使用同一 Idempotency-Key 重发同一请求。",
         ),
     ),
-    "unparsable": _title("Not JSON", "不是合格的 JSON", Words("Send valid JSON.", "请发送合格的 JSON。")),
+    "unparsable": _title(
+        "Not JSON", "不是合格的 JSON", Words("Send valid JSON.", "请发送合格的 JSON。")
+    ),
     "invalid-key": _title("Invalid Idempotency-Key", "Idempotency-Key 不合格", MEND),
     "token-refused": _title("Token refused", "令牌未被接受", NEW_TOKEN),
     "token-missing": _title("Token missing", "缺少令牌", NEW_TOKEN),
@@ -188,13 +188,17 @@ TITLES: dict[str, Title] = {
         "No such event", "没有该事件", Words("Positions start at 1.", "位置从 1 开始。")
     ),
     "unknown-type": _title(
-        "No such event type", "没有该事件类型", Words("See GET /v1/schemas.", "见 GET /v1/schemas。")
+        "No such event type",
+        "没有该事件类型",
+        Words("See GET /v1/schemas.", "见 GET /v1/schemas。"),
     ),
     "method-not-allowed": _title(
         "Method not allowed", "不支持该方法", Words("See the header Allow.", "见响应头 Allow。")
     ),
     "not-acceptable": _title(
-        "Not offered in that type", "不提供该类型", Words("Change the header Accept.", "请更改请求头 Accept。")
+        "Not offered in that type",
+        "不提供该类型",
+        Words("Change the header Accept.", "请更改请求头 Accept。"),
     ),
     "body-timeout": _title("Body too slow", "请求体传输过慢", AGAIN),
     "behind": _title("Answers not that far yet", "结果尚未更新到该位置", AGAIN),

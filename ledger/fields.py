@@ -42,9 +42,19 @@ Day = Annotated[date, BeforeValidator(_parse_day), PlainSerializer(date.isoforma
 """A calendar day in Asia/Shanghai, `YYYY-MM-DD`."""
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 """A code that the rulebook defines."""
-Citation = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(clean)]
+PUBLISHED = {
+    "pattern": r"^(?!\s)[^\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\uffff]*(?<!\s)$"
+}
+"""`clean` as JSON Schema says it (ECMA-262), for those who check before they send."""
+
+Citation = Annotated[
+    str, Field(min_length=1, max_length=120, json_schema_extra=PUBLISHED), AfterValidator(clean)
+]
 """A document number or a law article as the authority writes it."""
-LegalName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(clean)]
+LegalName = Annotated[
+    str, Field(min_length=1, max_length=200, json_schema_extra=PUBLISHED), AfterValidator(clean)
+]
 """The name of an organisation, never of a person."""
 Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,79}$")]
 """An identifier that another register gave: an incident, an inspection, a contract."""

@@ -7,7 +7,6 @@ any Python path in the evidence.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from psycopg.rows import tuple_row
 
 from ledger.appender import Appender
 from ledger.database import Database
+from ledger.entropy import Entropy
 from ledger.envelope import Event, decode
 from ledger.recorder import Recorder
 
@@ -130,11 +130,11 @@ class Ledger(Application[str]):
         database: Database,
         *,
         clock: Callable[[], datetime] = system_clock,
-        random: Callable[[int], bytes] = os.urandom,
+        random: Callable[[int], bytes] | None = None,
     ) -> None:
         self.database = database
         self.clock = clock
-        self.random = random
+        self.random = random or Entropy()
         self.appender = Appender(database, clock=clock)
         self.datastore = Datastore(database)
         super().__init__()

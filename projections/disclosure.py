@@ -32,10 +32,9 @@ import orjson
 from psycopg import Cursor
 
 from ledger.envelope import TYPE_PREFIX
-from ledger.errors import UnknownEventType
 from ledger.events import provider_stream
 from ledger.store import Ledger, Stored
-from projections.facts import MEANINGS
+from projections.facts import meaning_of
 from projections.runner import Row, progress_of
 
 ALL_ROLES = frozenset(
@@ -174,11 +173,8 @@ class Disclosure:
         # For each column, the last value wins: what happened to an item in between is past.
         changes: dict[str, dict[str, bool]] = {}
         for row in rows:
+            meaning_of(row.envelope)
             kind = row.envelope["type"].removeprefix(TYPE_PREFIX)
-            if kind not in MEANINGS:
-                raise UnknownEventType(
-                    id=row.envelope["id"], stream=row.envelope["source"], type=kind
-                )
             item = item_of(row)
             if item is not None:
                 items.append(item)

@@ -117,12 +117,18 @@ MEANINGS: dict[str, Callable[[Envelope], list[FactObject]]] = {
 } | {event.type: _act(act) for event, act in ACT_OF_EVENT.items() if issubclass(event, Later)}
 
 
-def facts_of(envelope: Envelope) -> list[FactObject]:
-    """The facts and acts of one event. Raises UnknownEventType."""
+def meaning_of(envelope: Envelope) -> Callable[[Envelope], list[FactObject]]:
+    """What an event's type gives. Raises UnknownEventType."""
     meaning = MEANINGS.get(envelope["type"].removeprefix(TYPE_PREFIX))
     if meaning is None:
-        raise UnknownEventType(id=envelope["id"], stream=envelope["source"], type=envelope["type"])
-    facts = meaning(envelope)
+        stream = envelope["source"].removeprefix("/streams/")
+        raise UnknownEventType(id=envelope["id"], stream=stream, type=envelope["type"])
+    return meaning
+
+
+def facts_of(envelope: Envelope) -> list[FactObject]:
+    """The facts and acts of one event. Raises UnknownEventType."""
+    facts = meaning_of(envelope)(envelope)
     if facts:
         recorded_on = local_day(parse_time(envelope["time"])).isoformat()
         for fact in facts:

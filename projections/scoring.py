@@ -624,7 +624,7 @@ def _severity_flag(fact: Demerit, best: _Assessment) -> str:
     now = best.weight.value == 1
     if fact.severity == "S4" and full_weight:
         return "S4" if now else "S4_fading"
-    return "S3" if fact.severity == "S3" and full_weight and now else "S3_fading"
+    return "S3" if full_weight and now else "S3_fading"
 
 
 def _demerit_line(finding: _Finding, best: _Assessment, n: int) -> Line:

@@ -7,6 +7,7 @@ authority, so that it closes and tells nothing else. A provider that is not regi
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -14,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from ledger.identity import FULL_WIDTH
+from ledger.fields import UNPRINTABLE
 from ledger.rulebook import Named, Rulebook, Rulebooks
 from ledger.scale import Scales
 from ledger.store import Ledger
@@ -85,25 +86,23 @@ class Sheets:
     ) -> list[dict[str, Any]]:
         """Up to `limit` providers after an identifier, by part of the name or start of the code.
 
+        Case, full width and the spaces of a grouped code do not matter; nothing is a wildcard.
         The grade is the one of `today`: rows that time has changed since are settled within the
         second, and the sheet itself is always computed.
         """
-        wanted = q.strip()
-        code = _code(wanted)
+        wanted = unicodedata.normalize("NFKC", q).strip()
+        if UNPRINTABLE.search(f"{wanted}{grade}{after}"):
+            return []
+        code = "".join(wanted.split()).upper()
         rows = self._ledger.rows(
             f"SELECT subject, name, grade, score, status FROM {self._scores.schema}.scores"
             " WHERE subject > %s AND grade IS NOT NULL AND (%s::text IS NULL OR grade = %s)"
-            " AND (%s = '' OR starts_with(subject, %s) OR position(lower(%s) IN lower(name)) > 0)"
+            " AND (%s = '' OR starts_with(subject, %s)"
+            " OR position(lower(%s) IN lower(normalize(name, NFKC))) > 0)"
             " ORDER BY subject LIMIT %s".encode(),
             [after, grade, grade, wanted, code, wanted, limit],
         )
         return [dict(zip(SEARCH_COLUMNS, row, strict=True)) for row in rows]
-
-
-def _code(text: str) -> str:
-    """What a person typed as (the start of) an identifier: no spaces, upper case, half width."""
-    compact = "".join(text.split())
-    return compact.translate(FULL_WIDTH).upper()
 
 
 class _Next:

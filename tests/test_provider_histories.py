@@ -58,6 +58,11 @@ ACTS: Sequence[Callable[..., Data]] = (
         given.delist,
     ),
 )
+LEAVING: dict[str, Callable[..., Data]] = {
+    "suspended": given.resume,
+    "repaired": given.revoke_repair,
+    "fulfilled": given.revoke_fulfilment,
+}
 
 
 def some_rulebook(random: Random, version: str, in_force_from: date) -> dict[str, Any]:
@@ -141,7 +146,11 @@ class Clerk:
         random = self.random
         client = random.choice((None, given.CLIENT, given.OTHER_CLIENT))
         if random.random() < 0.4:
-            return given.contract(counterparty=client or given.CLIENT, on=self.day(today))
+            return given.contract(
+                contract=f"HT-{random.randrange(9)}",
+                counterparty=client or given.CLIENT,
+                on=self.day(today),
+            )
         return given.reward(
             item=random.choice((*FIRST["scoring"]["merit"], "MENTORING", "NOTHING")),
             issuer=given.issuer(random.choice(("REGULATOR", *ISSUERS))),
@@ -154,12 +163,22 @@ class Clerk:
         if self.random.random() < 0.3:
             return given.listing(listed_on=on, issuer=given.issuer(self.random.choice(ISSUERS)))
         return given.inspection(
+            inspection=f"JC-{self.random.randrange(20)}",
             on=on,
             result=self.random.choice(("CLEAN", "FINDING")),
             issuer=given.issuer(self.random.choice(ISSUERS)),
         )
 
     def act(self, state: Provider, today: date) -> Data:
+        leaving = [
+            (fact.id, leave)
+            for fact in state.facts.values()
+            for entering, leave in LEAVING.items()
+            if fact.in_force(entering)
+        ]
+        if leaving and self.random.random() < 0.2:
+            target, leave = self.random.choice(leaving)
+            return leave(target, on=self.day(today))
         target = self.random.choice([*state.facts, given.CLIENT])
         if self.random.random() < 0.1:
             return given.end_publicity(target)

@@ -122,6 +122,20 @@ def test_next_change_ends_with_adverse_life_or_repair() -> None:
         assert walk([fact, *acts], [short], "2025-01-01") == walked
 
 
+def test_next_change_watches_both_rulebooks_of_a_finding() -> None:
+    later = rulebook(
+        version="RB-2",
+        in_force_from="2025-01-01",
+        weights={**rulebook()["weights"], "S2": [[1, "0.9"], [2, "0.8"]]},
+    )
+    fact = demerit("d", "2025-01-10", occurred_on="2024-12-31")
+    steps = ["2025-02-10", "2025-03-10"]  # RB-2 weighs less, so its steps are those that count
+    walked = walk([fact], [rulebook(), later], "2025-01-10")
+    assert walked[:2] == steps
+    scores = [score_of([fact], [rulebook(), later], day)["score"] for day in ["2025-01-10", *steps]]
+    assert scores == ["75.50", "76.00", "80.00"]
+
+
 def test_next_change_knows_what_a_removal_leaves() -> None:
     facts = [
         contract("m-0", "2025-02-27", "client-1"),  # wiped by the removal
@@ -227,6 +241,24 @@ def test_recidivism_counts_other_incidents_of_the_family_in_the_window() -> None
     suspended = [*facts, act("a", "d-1", "suspended", "2026-02-01")]
     assert line_of(score_of(suspended, [rulebook()], "2026-01-31"), "last")["recidivism_n"] == 3
     assert line_of(score_of(suspended, [rulebook()], "2026-02-01"), "last")["recidivism_n"] == 2
+
+
+def test_findings_alike_but_for_one_factor_are_told_apart() -> None:
+    facts = [
+        demerit("d-1", "2025-01-01", occurred_on="2025-01-01", family="F"),
+        demerit("d-2", "2025-01-01", occurred_on="2024-12-31", family="F"),
+        demerit("e-1", "2024-03-01", obligation=True),
+        demerit("e-2", "2024-03-01"),
+        demerit("f-1", "2024-01-01", obligation=True),
+    ]
+    assert brief(score_of(facts, [rulebook(minor_cap_per_category="90")], "2025-01-02")) == [
+        "d-1:ACTIVE:-7.50",
+        "d-2:ACTIVE:-5.00",
+        "e-1:ACTIVE:-1.25",
+        "e-2:ACTIVE:-1.25",
+        "f-1:ACTIVE+OBLIGATION_FLOOR:-1.25",
+        "63.75",
+    ]
 
 
 def test_a_window_longer_than_the_calendar_holds_its_first_day() -> None:

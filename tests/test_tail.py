@@ -76,11 +76,15 @@ def test_a_new_event_wakes_a_waiting_thread_at_once(tail: Tail, record: Record) 
     committed = time.monotonic()
     waiting.join()
     assert woken[0][0] == 2
-    assert woken[0][1] - committed < POLL_SECONDS / 2, "the notification woke it, not the poll"
+    assert woken[0][1] - committed < POLL_SECONDS * 0.7, "the notification woke it, not the poll"
 
 
 def test_a_wait_without_news_ends_at_its_time_out(tail: Tail, run: Run) -> None:
-    for wait in (lambda: tail.wait(1, 0.3), lambda: run(tail.wait_async(1, 0.3))):
+    waits: list[Callable[[], int]] = [
+        lambda: tail.wait(1, 0.3),
+        lambda: run(tail.wait_async(1, 0.3)),
+    ]
+    for wait in waits:
         began = time.monotonic()
         assert wait() == 1
         assert 0.25 < time.monotonic() - began < 3
@@ -115,15 +119,15 @@ def test_two_hundred_tasks_and_twenty_threads_are_woken_by_one_event(
 def test_a_task_waits_until_the_log_is_beyond_its_position(
     tail: Tail, desk: Desk, run: Run
 ) -> None:
-    async def wait() -> tuple[int, int]:
+    async def wait() -> int:
         waiting = asyncio.create_task(tail.wait_async(3, SOON_SECONDS))
-        for provider in given.PROVIDERS[:3]:
+        for beyond, provider in enumerate(given.PROVIDERS[:3], 1):
             assert not waiting.done()
-            receipt = await desk.record(provider, given.register(), given.REGISTRAR)
-            await asyncio.to_thread(tail.wait, receipt.position - 1, SOON_SECONDS)
-        return await waiting, receipt.position
+            await desk.record(provider, given.register(), given.REGISTRAR)
+            await asyncio.to_thread(tail.wait, beyond, SOON_SECONDS)
+        return await waiting
 
-    assert run(wait()) == (4, 4)
+    assert run(wait()) == 4
 
 
 def test_who_gives_up_waiting_leaves_nothing_behind(tail: Tail, run: Run) -> None:
@@ -150,7 +154,7 @@ def test_a_loop_that_has_gone_does_not_hinder_the_others(tail: Tail, record: Rec
     assert tail.healthy
     assert not waiting.done()
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]
-    waiting.get_coro().close()  # type: ignore[union-attr]
+    waiting.get_coro().close()
 
 
 def test_stopping_wakes_everybody(opened: Ledger, run: Run) -> None:

@@ -1,0 +1,160 @@
+"""The HTTP application put together: routes, problems, the door; and the server it runs on.
+
+`create_app` takes everything it uses and starts nothing but the desk, which belongs to the event
+loop. Whoever made the ledger and the tail starts and stops them, around the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
+
+from api import commands, lines, openapi, problems, reference
+from api.door import Door
+from api.feed import Feed
+from api.health import Health
+from api.pages import Pages, pages_router
+from api.reads import Reads
+from api.refusals import NotFound
+from api.replies import reply
+from api.security import Tokens
+from api.settings import Settings
+from ledger.handle import Desk
+from ledger.store import Ledger
+from ledger.tail import Tail
+from projections.disclosure import Disclosure
+from projections.scores import Scores
+from projections.sheet import Sheets
+
+try:
+    VERSION = version("chengxin-ledger")
+except PackageNotFoundError:  # run from a checkout that was never installed
+    VERSION = "0"
+OPENAPI = "/openapi.json"
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+GRACE_SECONDS = 10
+SWITCH_SECONDS = 0.0005
+
+
+def create_app(
+    *,
+    ledger: Ledger,
+    tail: Tail,
+    scores: Scores,
+    disclosure: Disclosure,
+    tokens: Tokens | None,
+    settings: Settings,
+    clock: Callable[[], datetime],
+) -> FastAPI:
+    """The application over one ledger. `tokens` None: nobody can show who he is."""
+    sheets = Sheets(ledger, scores, disclosure)
+    reads = Reads(
+        ledger,
+        tail,
+        scores=scores,
+        disclosure=disclosure,
+        sheets=sheets,
+        tokens=tokens,
+        clock=clock,
+    )
+    health = Health(
+        ledger,
+        tail,
+        scores=scores,
+        disclosure=disclosure,
+        ready_lag_events=settings.ready_lag_events,
+    )
+    feed = Feed(disclosure, tail, tokens=tokens, clock=clock, max_streams=settings.max_streams)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.desk = Desk(ledger)
+        app.state.stopping = asyncio.Event()
+        yield
+        app.state.stopping.set()
+
+    app = FastAPI(
+        title="Chengxin Ledger 诚信账本",
+        version=VERSION,
+        summary="An event-sourced credit ledger for service providers.",
+        description=openapi.DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        # In this order: FastAPI tries one after the other, and writes are the busiest.
+        routes=[
+            *commands.routes(tokens=tokens, max_body_bytes=settings.max_body_bytes),
+            *reads.routes(),
+            feed.route(),
+            *health.routes(),
+            APIRoute("/problems/{code}", problem_type, **openapi.of_read("/problems/{code}")),
+            *pages_router(sheets, rulebooks=scores.rulebooks, clock=clock).routes,
+        ],
+        lifespan=lifespan,
+        openapi_url=OPENAPI,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
+    )
+    app.openapi = openapi.publish(app, [write.command for write in commands.WRITES])  # type: ignore[method-assign]
+    pages = Pages(sheets, rulebooks=scores.rulebooks, clock=clock)
+    app.add_route("/docs", reference.page_of(app, pages, clock=clock), include_in_schema=False)
+    problems.install(app)
+    app.add_middleware(
+        Door,
+        max_body_bytes=settings.max_body_bytes,
+        access_log=settings.access_log,
+        random=os.urandom,
+    )
+    return app
+
+
+async def problem_type(request: Request, code: str) -> Response:
+    """What a problem type means: for a person (`Accept: text/html`) or a program."""
+    description = problems.describe(code)
+    if description is None:
+        raise NotFound(path=request.url.path)
+    accept = request.headers.get("accept")
+    if accept and lines.negotiate(accept, ("application/json", "text/html")) == "text/html":
+        return Response(problems.page(description), media_type="text/html")
+    return reply(description)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which tells the application that it stops before it waits for open answers."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: event streams end by themselves, everything else is answered."""
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        app.state.stopping.set()
+        await super().shutdown(sockets)
+
+
+def make_server(app: FastAPI, settings: Settings) -> Server:
+    """The server of this process; `run()` blocks until SIGINT or SIGTERM."""
+    # The appender's thread must get its turn while the loop is busy with other requests.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    return Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )

@@ -1,0 +1,119 @@
+"""The client behind `chengxin tail`: the feed's lines as they come, over breaks and restarts.
+
+After a break it asks for what comes after the last line it has given on, so nothing is lost or
+doubled. Standard library only; knows nothing of the server but its published interface.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from urllib.parse import urlsplit
+
+SILENCE_SECONDS = 45.0
+"""Three heartbeats: a connection silent for longer is dead."""
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+MAX_LINE_BYTES = 1024 * 1024
+
+
+class Refused(Exception):
+    """The server answered, and asking again would not change the answer."""
+
+
+class Away(Exception):
+    """The server cannot be reached, or cannot answer now."""
+
+
+class Feed:
+    """The feed of one server."""
+
+    def __init__(self, url: str, token: str, *, language: str) -> None:
+        """Raises ValueError for what is no http or https URL."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no http or https URL")
+        self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._host, self._port = parts.hostname, parts.port
+        self._path = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
+
+    def head(self) -> int:
+        """The server's last position. Raises Away or Refused."""
+        connection = self._connection()
+        try:
+            # A server that is not ready says where it stands too.
+            response = _ask(connection, f"{self._path}/readyz", {}, allowed=(200, 503))
+            return int(json.loads(response.read(MAX_LINE_BYTES))["head"])
+        except (ValueError, KeyError, TypeError, OSError, HTTPException) as error:
+            raise Away(str(error)) from error
+        finally:
+            connection.close()
+
+    def lines(self, after: int, *, waiting: Callable[[str], None]) -> Iterator[str]:
+        """The lines beyond a position, for ever; `waiting` is told why there are none now.
+
+        Raises Refused; Away only if the server cannot be reached at all the first time.
+        """
+        failures = 0
+        reached = False
+        while True:
+            try:
+                for position, line in self._stream(after):
+                    after, failures, reached = position, 0, True
+                    if line:
+                        yield line
+                why = "the server ended the stream"
+            except Away as error:
+                if not reached:
+                    raise
+                why = str(error)
+            waiting(why)
+            time.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
+            failures += 1
+
+    def _stream(self, after: int) -> Iterator[tuple[int, str]]:
+        """Position and line of each event; an empty line for a sign of life."""
+        connection = self._connection()
+        headers = self._headers | {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        try:
+            response = _ask(connection, f"{self._path}/v1/feed", headers, allowed=(200,))
+            data: list[str] = []
+            yield after, ""
+            while raw := response.readline(MAX_LINE_BYTES):
+                name, _, value = raw.decode().rstrip("\r\n").partition(":")
+                if name == "data":
+                    data.append(value.removeprefix(" "))
+                elif name == "id":
+                    after = int(value)
+                elif not name and data:
+                    yield after, "\n".join(data)
+                    data = []
+        except (OSError, HTTPException, ValueError) as error:
+            raise Away(str(error) or type(error).__name__) from error
+        finally:
+            connection.close()
+
+    def _connection(self) -> HTTPConnection:
+        return self._kind(self._host, self._port, timeout=SILENCE_SECONDS)
+
+
+def _ask(
+    connection: HTTPConnection, path: str, headers: dict[str, str], *, allowed: tuple[int, ...]
+) -> HTTPResponse:
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+    except (OSError, HTTPException) as error:
+        raise Away(str(error) or type(error).__name__) from error
+    if response.status in allowed:
+        return response
+    text = response.read(MAX_LINE_BYTES).decode(errors="replace")
+    try:
+        why = str(json.loads(text)["detail"])
+    except (ValueError, KeyError, TypeError):
+        why = text[:200]
+    if response.status in (408, 425, 429) or response.status >= 500:
+        raise Away(f"{response.status}: {why}")
+    raise Refused(f"{response.status}: {why}")

@@ -1,0 +1,99 @@
+"""Is the process alive, and is everything there that it needs to answer?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+
+from api import openapi
+from api.problems import AWAY
+from api.replies import reply
+from ledger.store import Ledger
+from ledger.tail import Tail
+from projections.disclosure import Disclosure
+from projections.runner import Status, progress_of
+from projections.scores import Scores
+
+READY_SECONDS = 3.0
+
+
+class Health:
+    """Answers `/healthz` and `/readyz`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tail: Tail,
+        *,
+        scores: Scores,
+        disclosure: Disclosure,
+        ready_lag_events: int,
+    ) -> None:
+        self._ledger = ledger
+        self._tail = tail
+        self._scores = scores
+        self._disclosure = disclosure
+        self._ready_lag_events = ready_lag_events
+
+    def routes(self) -> list[APIRoute]:
+        """The routes."""
+        return [
+            APIRoute("/healthz", self.alive, methods=["GET"], **openapi.of_read("/healthz")),
+            APIRoute("/readyz", self.ready, methods=["GET"], **openapi.of_read("/readyz")),
+        ]
+
+    async def alive(self) -> Response:
+        """The process answers; nothing else is asked."""
+        return reply({"status": "alive"})
+
+    async def ready(self) -> Response:
+        """Whether everything needed to answer is there, and what is not."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                found = await run_in_threadpool(self._look)
+        except (TimeoutError, *AWAY):
+            found = self._report(None, {}, ["database: cannot be reached"])
+        response = reply(found)
+        response.status_code = 200 if found["ready"] else 503
+        return response
+
+    def _look(self) -> dict[str, Any]:
+        head = self._ledger.head()
+        follows = {
+            one.schema: progress_of(self._ledger, one.schema)
+            for one in (self._scores, self._disclosure)
+        }
+        reasons = []
+        if self._scores.rulebooks().opening is None:
+            reasons.append("ledger: not opened")
+        for name, status in follows.items():
+            if status.error is not None:
+                reasons.append(f"{name}: stopped at {status.error}")
+            elif head - status.position > self._ready_lag_events:
+                reasons.append(f"{name}: {head - status.position} events behind")
+        return self._report(head, follows, reasons)
+
+    def _report(
+        self, head: int | None, follows: Mapping[str, Status], reasons: Sequence[str]
+    ) -> dict[str, Any]:
+        if not self._tail.healthy:
+            reasons = [*reasons, "tail: not listening to the database"]
+        return {
+            "ready": not reasons,
+            "reasons": reasons,
+            "head": head,
+            "tail": {"healthy": self._tail.healthy, "position": self._tail.position},
+            "projections": {
+                name: {
+                    "position": status.position,
+                    "lag": max((head or 0) - status.position, 0),
+                    "error": status.error,
+                }
+                for name, status in follows.items()
+            },
+        }

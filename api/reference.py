@@ -1,0 +1,64 @@
+"""The page /docs: every operation of the published schema, for a person.
+
+Rendered here from the same document that /openapi.json gives; it loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from api.pages import Pages
+from api.problems import AWAY
+from ledger.calendar import local_day
+from ledger.errors import LedgerError
+
+
+def page_of(
+    app: FastAPI, pages: Pages, *, clock: Callable[[], datetime]
+) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of the page."""
+
+    def render() -> Response:
+        # The page is there even where the ledger is not; only its name is then missing.
+        with suppress(LedgerError, *AWAY):
+            pages.rules(local_day(clock()))
+        schema = app.openapi()
+        groups = [(tag, list(operations(schema, tag["name"]))) for tag in schema["tags"]]
+        return pages.render(
+            "reference.html", indexable=False, here="docs", info=schema["info"], groups=groups
+        )
+
+    async def answer(_: Request) -> Response:
+        return await asyncio.to_thread(render)
+
+    return answer
+
+
+def operations(schema: dict[str, Any], tag: str) -> Iterator[dict[str, Any]]:
+    """The operations of one tag, as the template shows them."""
+    for path, methods in schema["paths"].items():
+        for method, one in methods.items():
+            if tag in one["tags"]:
+                body = one.get("requestBody", {}).get("content", {}).get("application/json", {})
+                yield {
+                    "id": one["operationId"],
+                    "method": method.upper(),
+                    "path": path,
+                    "summary": one["summary"],
+                    "description": one.get("description", ""),
+                    "parameters": one.get("parameters", []),
+                    "example": pretty(body["example"]) if "example" in body else None,
+                    "answers": sorted(one["responses"].items()),
+                }
+
+
+def pretty(example: object) -> str:
+    """An example as JSON that a person can read and copy."""
+    return orjson.dumps(example, option=orjson.OPT_INDENT_2).decode()

@@ -1,0 +1,32 @@
+"""A JSON reply, and who may keep it for how long.
+
+A reply to a token is private and not stored; a public one may be kept but is asked for anew each
+time, so that nobody serves a withdrawn item.
+"""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import Response
+
+from projections.disclosure import PUBLIC, Reader
+
+
+def reply(content: object, reader: Reader = PUBLIC, *, tag: str | None = None) -> Response:
+    """A JSON answer (bytes are one already) with the caching that fits its reader."""
+    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    return Response(body, headers=caching(reader, tag), media_type="application/json")
+
+
+def unchanged(tag: str, reader: Reader = PUBLIC) -> Response:
+    """The reader's copy is still good."""
+    return Response(status_code=304, headers=caching(reader, tag))
+
+
+def caching(reader: Reader, tag: str | None) -> dict[str, str]:
+    """The headers that say so, and how to ask again."""
+    headers = {
+        "Cache-Control": "no-cache" if reader == PUBLIC else "private, no-store",
+        "Vary": "Authorization",
+    }
+    return headers if tag is None else headers | {"ETag": tag}

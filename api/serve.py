@@ -1,0 +1,194 @@
+"""The process that serves: its parts, the order of their beginning and end, and what signals do.
+
+Beginning: the port is taken → database up and migrated → (demonstration filled) → log followed →
+projections follow → HTTP. Ending is the same backwards. The first SIGINT or SIGTERM ends everything
+in order, open event streams included, and the process with exit code 0; a second one ends it at
+once. Killed in any way it leaves nothing that the next start would have to mend: the keeper stops
+an embedded server whose owners are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from types import FrameType
+
+import uvloop
+
+from api.app import create_app, make_server
+from api.security import Tokens
+from api.settings import Settings
+from api.terminal import INTERRUPTED, words
+from api.worker import work
+from ledger.calendar import local_day
+from ledger.database import Database
+from ledger.handle import Desk
+from ledger.store import Ledger
+from ledger.tail import Tail
+from projections.disclosure import Disclosure
+from projections.runner import Follower
+from projections.scores import Scores
+
+BACKLOG = 2048
+CATCH_UP_SECONDS = 10.0
+
+
+class PortTaken(OSError):
+    """Nobody can listen there: which address and why are in the message."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises PortTaken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        # create_server() adds the address to the system's own words; they alone are wanted here.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise PortTaken(
+            words(
+                f"cannot listen on {host} port {port}: {why}; choose another with --port",
+                f"无法在 {host} 的 {port} 端口监听({why}),请用 --port 另选端口",
+            )
+        ) from error
+
+
+class Ending:
+    """What SIGINT and SIGTERM do: the first ends in order, a second one at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._end: Callable[[], None] | None = None
+
+    @contextmanager
+    def by(self, end: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile the first signal calls `end`; elsewhere it raises KeyboardInterrupt."""
+        self._end = end
+        try:
+            yield
+        finally:
+            self._end = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.asked:
+            # Nothing is lost: what was acknowledged is on disk, and the keeper sees us gone.
+            os._exit(INTERRUPTED)
+        self.asked = True
+        text = words("stopping; once more ends it at once", "正在停止;再次中断将立即结束")
+        # Not through sys.stderr, which the signal may have interrupted in the middle of a write.
+        os.write(2, f"\n{text}\n".encode())
+        if self._end is None:
+            raise KeyboardInterrupt
+        self._end()
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Handle the signals; afterwards, whatever was done before."""
+        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class House:
+    """The ledger with all that follows it, in one process."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+        self.clock = clock
+        self.ledger = Ledger(database, clock=clock)
+        self.tail = Tail(database)
+        self.scores = Scores(self.ledger)
+        self.disclosure = Disclosure(self.ledger)
+        self._database = database
+
+    @contextmanager
+    def living(self, *, follow: bool) -> Iterator[None]:
+        """Follow the log, and keep the projections up to it; in the end all is closed."""
+        with ExitStack() as stack:
+            stack.enter_context(self.ledger)
+            self.tail.start()
+            stack.callback(self.tail.stop)
+            if follow:
+                projections = (self.scores, self.disclosure)
+                follower = Follower(
+                    self.ledger, self.tail, projections, today=lambda: local_day(self.clock())
+                )
+                follower.start()
+                stack.callback(follower.stop)
+                # So that the first answers are not those of yesterday; a long way takes longer.
+                follower.wait_for(self.ledger.head(), CATCH_UP_SECONDS)
+            yield
+
+
+def serve(
+    house: House,
+    listener: socket.socket,
+    settings: Settings,
+    *,
+    tokens: Tokens | None,
+    with_worker: bool,
+    ending: Ending,
+    announce: Callable[[], None],
+) -> None:
+    """Serve until a signal ends it; `announce` is called when the first request can be answered."""
+    app = create_app(
+        ledger=house.ledger,
+        tail=house.tail,
+        scores=house.scores,
+        disclosure=house.disclosure,
+        tokens=tokens,
+        settings=settings,
+        clock=house.clock,
+    )
+    server = make_server(app, settings)
+    # Signals are ours: uvicorn would raise them once more when it has stopped.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
+
+    async def run() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not (server.started or serving.done()):  # noqa: ASYNC110 uvicorn tells nobody
+            await asyncio.sleep(0.01)
+        working: asyncio.Task[None] | None = None
+        if server.started:
+            announce()
+        if with_worker and server.started:
+            working = asyncio.create_task(work(app.state.desk, house.disclosure, clock=house.clock))
+        await serving
+        if working is not None:
+            working.cancel()
+            await asyncio.wait([working])
+
+    def end() -> None:
+        server.should_exit = True
+
+    with house.living(follow=with_worker), ending.by(end):
+        uvloop.run(run())
+
+
+def labour(house: House, *, ending: Ending) -> None:
+    """Do what a worker does until a signal ends it."""
+
+    async def run() -> None:
+        over = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        working = asyncio.create_task(work(Desk(house.ledger), house.disclosure, clock=house.clock))
+
+        def end() -> None:
+            loop.call_soon_threadsafe(over.set)
+
+        with ending.by(end):
+            await over.wait()
+        working.cancel()
+        await asyncio.wait([working])
+
+    with house.living(follow=True):
+        uvloop.run(run())
