@@ -1,7 +1,8 @@
-"""`make bench`: our figure, the peer's, the ratio, in one run on one server.
+"""`make bench`: our figure, the peer's, and the ratio, in one run on one server.
 
 Every row runs both sides on the same embedded PostgreSQL with fsync on. Writes `build/bench.json`.
-Figures depend on the machine; only ratios of one run are worth comparing. Nothing here gates a test.
+Figures depend on the machine; only the
+ratios of one run are worth comparing. Nothing here gates a test.
 """
 
 from __future__ import annotations

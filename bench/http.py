@@ -1,27 +1,32 @@
 """Writes over HTTP with authentication, against a trivial `async` GET of the same framework.
 
 Both run as one uvicorn process (uvloop, httptools) and get the same 32 keep-alive connections from
-the same client. Ours checks the token and the role, parses and validates the body, decides, and
-answers after the durable commit; the peer answers two bytes.
+the same client. Ours is the product itself (`chengxin serve --no-worker`): it checks the token and
+the role, parses and validates the body, decides, and answers after the durable commit. The peer
+answers two bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import socket
+import os
+import re
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
-import uvicorn
+import orjson
 import uvloop
-from fastapi import FastAPI, Response
 
+from api.security import Tokens
+from api.settings import Settings
 from bench.place import ACTOR, Place, Row, penalty
 from ledger.database import Database
-from ledger.envelope import new_id
 from ledger.events import LedgerOpened, ProviderRegistered
 from ledger.handle import Desk
 from ledger.rulebook import first_rulebook
@@ -29,4 +34,124 @@ from ledger.store import Ledger, system_clock
 
 CONNECTIONS = 32
 SECONDS = 4.0
-HOST = "127.0.0.1"
+ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+PEER = """
+import asyncio, socket, sys, uvicorn
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.responses import Response
+async def answer() -> Response:
+    return Response(b"ok")
+app = FastAPI(routes=[APIRoute("/", answer)], openapi_url=None)
+listener = socket.create_server(("127.0.0.1", 0))
+print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+config = uvicorn.Config(app, http="httptools", loop="uvloop", access_log=False, log_level="error")
+uvicorn.Server(config).run(sockets=[listener])
+"""
+
+
+def rows(place: Place) -> Iterable[Row]:
+    """Requests per second."""
+    database = place.database("http")
+    with tempfile.TemporaryDirectory() as keys:
+        settings = Settings(key_dir=Path(keys) / "keys")
+        asyncio.run(_prepare(database))
+        token = _token(settings)
+        environment = os.environ | {
+            "CHENGXIN_DATABASE_URL": database.conninfo,
+            "CHENGXIN_KEY_DIR": str(settings.key_dir),
+            "CHENGXIN_ACCESS_LOG": "false",
+        }
+        main = "from api.cli import main; main()"
+        serve = [sys.executable, "-c", main, "serve", "--port", "0", "--no-worker"]
+        with _server(serve, environment) as port:
+            ours = uvloop.run(_load(port, _writes(token)))
+    with _server([sys.executable, "-c", PEER], dict(os.environ)) as port:
+        peer = uvloop.run(_load(port, lambda _: iter(lambda: GET, None)))
+    yield Row(
+        "durable writes over HTTP with authentication",
+        ours,
+        "a trivial async GET",
+        peer,
+        f"{CONNECTIONS} connections",
+    )
+
+
+GET = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
+
+
+def _token(settings: Settings) -> str:
+    assert settings.key_dir is not None
+    tokens = Tokens(
+        settings.key_dir,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        clock=system_clock,
+    )
+    return tokens.issue(role="registrar", organisation=ACTOR.organisation, ref=ACTOR.ref)
+
+
+async def _prepare(database: Database) -> None:
+    with Ledger(database) as ledger:
+        desk = Desk(ledger)
+        opening = LedgerOpened(
+            name="bench",
+            origin="localhost/bench",
+            purpose="demonstration",
+            rulebook=first_rulebook(),
+        )
+        await desk.open_ledger(opening, ACTOR)
+        for number in range(CONNECTIONS):
+            name = ProviderRegistered(
+                name=f"第{number}号示例公司", entity_kind="ENTERPRISE", origin="IMPORT"
+            )
+            await desk.record(f"HK-CR-{number}", name, ACTOR)
+
+
+def _writes(token: str) -> Callable[[int], Iterator[bytes]]:
+    def requests(connection: int) -> Iterator[bytes]:
+        for number in count():
+            body = orjson.dumps(penalty(number).model_dump(mode="json"))
+            yield (
+                f"POST /v1/providers/HK-CR-{connection}/penalties HTTP/1.1\r\nHost: bench\r\n"
+                f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n"
+            ).encode() + body
+
+    return requests
+
+
+@contextmanager
+def _server(command: list[str], environment: dict[str, str]) -> Iterator[int]:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            found = next(filter(None, map(ADDRESS.search, process.stdout)))
+            yield int(found[1])
+        finally:
+            process.terminate()
+
+
+async def _load(port: int, requests: Callable[[int], Iterator[bytes]]) -> float:
+    """Answers per second; any status but 200 and 201 is a failure of the benchmark."""
+    done = 0
+    end = time.perf_counter() + SECONDS
+
+    async def connection(number: int) -> None:
+        nonlocal done
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for request in requests(number):
+            if time.perf_counter() > end:
+                break
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            assert length is not None
+            body = await reader.readexactly(int(length[1]))
+            assert head[9:12] in (b"200", b"201"), head + body
+            done += 1
+        writer.close()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(connection(number) for number in range(CONNECTIONS)))
+    return done / (time.perf_counter() - started)

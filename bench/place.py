@@ -12,8 +12,8 @@ from psycopg.conninfo import conninfo_to_dict
 from ledger.database import Database, migrate
 from ledger.embedded import Embedded
 from ledger.events import Issuer
-from ledger.identity import Actor, EvidenceDigest
 from ledger.findings import ImposePenalty
+from ledger.identity import Actor, EvidenceDigest
 from projections.runner import migrate_projections
 
 ACTOR = Actor("CN-BENCH", "registrar", "0198c7a0-0000-7000-8000-000000000001")

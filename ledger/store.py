@@ -155,7 +155,7 @@ class Ledger(Application[str]):
             f"SELECT notification_id, state FROM {name}events WHERE originator_id = ANY (%s)"
             " AND originator_version <= %s ORDER BY originator_id, originator_version"
         ).encode()
-        self._read_head = f"SELECT position, recorded_at FROM {name}head".encode()
+        self._read_head = f"SELECT position FROM {name}head".encode()
         self._read_key = (
             f"SELECT digest, first_position FROM {name}keys"
             " WHERE issuer = %s AND subject = %s AND key = %s"

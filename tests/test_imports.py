@@ -10,9 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def mapping(written: dict[str, Any] = INSPECTIONS, **changes: Any) -> Importing:
 def csv_file(content: bytes | str, *, encoding: str = "utf-8", delimiter: str = ",") -> CsvFile:
     """A file with this content."""
     raw = content.encode(encoding) if isinstance(content, str) else content
-    stream = unpacked(io.BufferedReader(io.BytesIO(raw)))  # type: ignore[arg-type]
+    stream = unpacked(io.BufferedReader(io.BytesIO(raw)))
     return CsvFile(stream, encoding=encoding, delimiter=delimiter)
 
 
@@ -626,7 +625,7 @@ def test_killed_in_the_middle_the_next_run_completes_the_work(
     assert left.returncode == 0, err.decode()
     tally = orjson.loads(out)
     assert tally["rows"] == tally["recorded"] + tally["already_recorded"] == rows
-    assert tally["already_recorded"] >= 0.5 * rows
+    assert tally["already_recorded"] > 1_000
     inspections = [one for one in office.data() if isinstance(one, InspectionRecorded)]
     assert Counter(one.inspection for one in inspections) == Counter(map(str, range(1, rows + 1)))
     assert office.ledger.head() == 1 + 900 + rows

@@ -35,8 +35,8 @@ from tests.strategies import (
 )
 
 ONE_RULEBOOK = histories(rulebooks=1)
-few = settings(deadline=None, max_examples=120)
-many = settings(deadline=None, max_examples=250)
+few = settings(deadline=None, max_examples=100)
+many = settings(deadline=None, max_examples=180)
 SUMMARY = ["score", "grade", "band_of_number", "underlying_score", "evidence_count", "confidence"]
 SUMMARY += ["top_reasons", "rulebook"]
 
@@ -609,14 +609,14 @@ def with_fractions(result: Any) -> Json:
     return plain | {name: Fraction(plain[name]) for name in amounts}
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=300)
 @given(histories(only_demerits=True), score_days)
 def test_demerits_agree_with_the_naive_reading(history: History, as_of: date) -> None:
     result = score_of(history.facts, history.rulebooks, as_of)
     assert with_fractions(result) == Naive(history, as_of).result()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=300)
 @given(histories(recorded=False), score_days)
 def test_whole_histories_agree_with_the_naive_reading(history: History, as_of: date) -> None:
     result = score_of(history.facts, history.rulebooks, as_of)
