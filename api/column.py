@@ -21,6 +21,7 @@ from ledger.errors import Words
 from ledger.identity import EvidenceDigest
 
 Cells = Mapping[str, str]
+"""The cells of a record by column, trimmed."""
 INTEGER = re.compile(r"-?[0-9]{1,15}")
 SHOWN_CHARACTERS = 40
 ORIGINS = ("column", "constant", "template", "digest_of_row")
@@ -127,40 +128,40 @@ def getter_of(source: Source, info: FieldInfo, *, missing: Sequence[str]) -> Get
         absent = _checked(source.default, info)
     elif source.when_missing == "reject":
         absent = BadCell("missing", Words("there is no value", "没有取值"))
-    text_of = _text_getter(source, none_there)
+    if source.column is not None:
+        return _column_getter(source.column, none_there, absent, convert)
+    return _template_getter(source.template or "", none_there, absent, convert)
 
+
+def _column_getter(
+    column: str, none_there: set[str], absent: object, convert: Callable[[str], object]
+) -> Getter:
     def get(cells: Cells, raw: bytes) -> object:
-        text = text_of(cells)
-        if text is None:
-            if isinstance(absent, BadCell):
-                raise absent
-            return absent
-        return convert(text)
+        text = cells[column]
+        if text not in none_there:
+            return convert(text)
+        if isinstance(absent, BadCell):
+            raise absent
+        return absent
 
     return get
 
 
-def _text_getter(source: Source, none_there: set[str]) -> Callable[[Cells], str | None]:
-    if source.column is not None:
-        column = source.column
-
-        def of_column(cells: Cells) -> str | None:
-            text = cells[column].strip()
-            return None if text in none_there else text
-
-        return of_column
-    template = source.template or ""
+def _template_getter(
+    template: str, none_there: set[str], absent: object, convert: Callable[[str], object]
+) -> Getter:
     names = placeholders(template)
     if not names:
         raise ValueError(f"the template {template!r} names no column; write it as a constant")
 
-    def of_template(cells: Cells) -> str | None:
-        texts = [cells[name].strip() for name in names]
-        if none_there.intersection(texts):
-            return None
-        return template.format_map(dict(zip(names, texts, strict=True)))
+    def get(cells: Cells, raw: bytes) -> object:
+        if none_there.isdisjoint([cells[name] for name in names]):
+            return convert(template.format_map(cells))
+        if isinstance(absent, BadCell):
+            raise absent
+        return absent
 
-    return of_template
+    return get
 
 
 def _digest_getter(custodian: str, shape: Any, *, many: bool) -> Getter:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
@@ -26,6 +27,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from api.invented import PROVINCE, companies
 from api.plots import PLOTS, VARIANTS
 from api.story import Step, Story
+from ledger.appender import Key
 from ledger.calendar import SHANGHAI, local_day
 from ledger.database import Database
 from ledger.envelope import decode
@@ -33,7 +35,6 @@ from ledger.errors import DateOrder, LedgerError, LedgerNotOpened, Words, WrongP
 from ledger.events import LedgerOpened
 from ledger.handle import Desk
 from ledger.identity import Actor
-from ledger.appender import Key
 from ledger.rulebook import Rulebook, first_rulebook
 from ledger.store import Ledger
 
@@ -181,7 +182,10 @@ async def demonstrate(
     LedgerNotEmpty, or DateOrder where the ledger was opened after history begins.
     """
     clock = SimulatedClock(plan.opens())
-    with Ledger(hasty(database), clock=clock, random=Random(f"ledger {plan.seed}").randbytes) as it:
+    with (
+        _alone(database),
+        Ledger(hasty(database), clock=clock, random=Random(f"ledger {plan.seed}").randbytes) as it,
+    ):
         desk = Desk(it)
         try:
             await desk.rulebooks()
@@ -192,6 +196,14 @@ async def demonstrate(
             # What was drawn before the interruption must not be drawn again.
             it.random = Random(f"ledger {plan.seed} after {len(ids)}").randbytes
         return await _record(desk, clock, plan, ids, advance)
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[None]:
+    """Wait until nobody else fills a demonstration in this database."""
+    with database.connect() as connection:
+        connection.execute("SELECT pg_advisory_lock(hashtextextended('chengxin demo', 0))")
+        yield
 
 
 async def _take_up(desk: Desk, plan: Plan) -> tuple[Plan, dict[str, str]]:

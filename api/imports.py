@@ -23,11 +23,11 @@ from typing import NamedTuple, TypeVar
 from api.csvfile import CsvFile, Fault
 from api.mapping import BadRow, Importing, Row
 from api.seen import Seen
+from ledger.appender import Answer, Appender, Entry, Key
 from ledger.errors import KeyReused, LedgerError, ProviderExists, Words, WrongPurpose
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
-from ledger.appender import Answer, Appender, Entry, Key
 
 BLOCK_ROWS = 500
 MAX_BLOCKS_UNDER_WAY = 6
@@ -162,7 +162,7 @@ class Import:
             if isinstance(record, Fault):
                 self._refuse(record.line, "line", "malformed", record.reason)
                 continue
-            cells = dict(zip(file.columns, record.cells, strict=True))
+            cells = dict(zip(file.columns, map(str.strip, record.cells), strict=True))
             try:
                 row = self._importing.read(record.line, cells, record.raw)
             except BadRow as bad:

@@ -111,8 +111,8 @@ class When(Part):
     one_of: Annotated[list[str], Field(min_length=1)]
 
     def holds(self, cells: Cells) -> bool:
-        """Whether the trimmed cell is one of the values."""
-        return cells[self.column].strip() in self.one_of
+        """Whether the cell is one of the values."""
+        return cells[self.column] in self.one_of
 
 
 class RecordTable(Part):
@@ -212,9 +212,9 @@ class Importing:
         return ""
 
     def _key(self, cells: Cells, problems: list[Problem]) -> str:
-        parts = [cells[name].strip() for name in self._row.key]
+        parts = [cells[name] for name in self._row.key]
         if not all(parts):
-            names = ", ".join(name for name in self._row.key if not cells[name].strip())
+            names = ", ".join(name for name in self._row.key if not cells[name])
             why = Words(f"the key column {names} is empty", f"关键列 {names} 为空")
             problems.append(Problem("row.key", "missing", why))
         # The lengths keep ("a", "bc") apart from ("ab", "c").

@@ -185,9 +185,9 @@ def serve(
 
     settings = settings_of(host=host, port=port, data_dir=data_dir)
     journal.configure(settings)
-    tokens = tokens_of(settings) if settings.keys() is not None else None
     ending = Ending()
     with ending.handling(), listen(settings.host, settings.port) as listener:
+        tokens = tokens_of(settings) if settings.keys() is not None else None
         try:
             with database_of(settings) as database:
                 if demo:

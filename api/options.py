@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,6 +18,8 @@ from ledger.store import system_clock
 OPERATOR = "OPERATOR"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 """The reference of an operator, who acts for the system and not for a person."""
+
+GARBAGE_THRESHOLDS = (50_000, 20, 50)
 
 T = TypeVar("T")
 
@@ -46,7 +49,18 @@ def settings_of(**given: Any) -> Settings:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end."""
+    collect_rarely()
     return uvloop.run(work)
+
+
+def collect_rarely() -> None:
+    """Look for cyclic garbage less often than Python does by itself.
+
+    The states a desk keeps live long and hold no cycles; to walk through them every 700 objects
+    took half of the time of an import.
+    """
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def tokens_of(settings: Settings) -> Any:

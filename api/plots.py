@@ -37,6 +37,8 @@ PENALTIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("CONFIRMED", "S3"): ("DATA_LEAK", "INCIDENT_CONCEALED"),
 }
 """Which families a kind of body finds at a severity; every kind and severity that may be."""
+VARIANTS = 6
+"""How many variants of each plot there are before any is told again; half the minor findings."""
 MINOR = [one for one in PENALTIES if one[1] in ("S1", "S2")]
 GRAVE = [one for one in PENALTIES if one[1] == "S3"]
 GRAVEST = [one for one in PENALTIES if one[1] == "S4"]
@@ -141,7 +143,7 @@ def breaching(story: Story, start: date, turn: int) -> None:
 
 def owing(story: Story, decided: date, turn: int) -> Found:
     """A finding with a duty that is done after some weeks."""
-    kind, severity = MINOR[turn % len(MINOR)]
+    kind, severity = MINOR[(turn + VARIANTS) % len(MINOR)]
     families = PENALTIES[kind, severity]
     found = story.penalty(decided, families[0], severity, kind, obligation=True)
     story.act(acts.FulfilObligation, found, after(decided, 40), "履行")
@@ -230,6 +232,7 @@ def idle(story: Story, start: date, turn: int) -> None:
 def interrupted(story: Story, start: date, turn: int) -> None:
     """Suspended for each reason in turn; mostly resumed, sometimes gone for good."""
     admitted = business(story, start, every=(25, 60))
+    minor_finding(story, after(admitted, 40), turn)
     decided = after(admitted, story.random.randint(150, 300))
     story.suspend(decided, SUSPENSIONS[turn % len(SUSPENSIONS)])
     if turn % 3:
@@ -242,13 +245,12 @@ PLOTS = (
     Plot(exemplary, 22),
     Plot(steady, 30),
     Plot(newcomer, 12, (20, 110)),
-    Plot(stumbling, 9),
+    Plot(stumbling, 10),
     Plot(contested, 5, (700, 1090)),
     Plot(repaired, 6, (800, 1090)),
     Plot(breaching, 5),
-    Plot(grave, 4),
+    Plot(grave, 3),
     Plot(listed, 3, (700, 1090)),
     Plot(interrupted, 4, (600, 1090)),
     Plot(idle, 4, (900, 1090)),
 )
-VARIANTS = 6

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Annotated, Any
 
@@ -18,14 +20,13 @@ from fastapi.routing import APIRoute
 
 from api import lines, openapi
 from api.pages import is_fresh
-from api.problems import NO_DAY
 from api.refusals import Behind, DayNotPublic, Flaw, SchemaBroken, UnknownPosition, UnknownType
 from api.replies import reply, unchanged
 from api.security import Tokens, claims_of
 from ledger.calendar import local_day
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
 from ledger.events import EVENT_TYPES, json_schema, provider_stream
-from ledger.fields import UNPRINTABLE
+from ledger.fields import PRINTABLE, UNPRINTABLE
 from ledger.identity import parse_identifier
 from ledger.store import Ledger
 from ledger.tail import Tail
@@ -35,7 +36,8 @@ from projections.sheet import Sheets
 
 CATCH_UP_SECONDS = 2.0
 CATCH_UP_PAUSE_SECONDS = 0.02
-FIRST_YEAR, LAST_YEAR = 1900, 2200
+DAY = "^(19[0-9]{2}|2[01][0-9]{2}|2200)-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
+"""From 1900 to 2200: beyond lie only slips of the pen."""
 PUBLIC_SCORE = (
     "name",
     "status",
@@ -49,9 +51,9 @@ PUBLIC_SCORE = (
     "explanation",
     "reasons",
 )
-YEARS = Words(
-    f"a day between {FIRST_YEAR} and {LAST_YEAR}",
-    f"应为 {FIRST_YEAR} 年至 {LAST_YEAR} 年之间的日期",
+NO_DAY = Words(
+    "a day that exists, from 1900 to 2200, written YYYY-MM-DD",
+    "应为 1900 年至 2200 年之间存在的日期,写作 YYYY-MM-DD",
 )
 UNPRINTABLE_TEXT = Words(
     "control and format characters are not allowed", "不允许控制字符和格式字符"
@@ -113,7 +115,7 @@ class Reads:
         identifier: Identifier,
         as_of: Annotated[
             str | None,
-            Query(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", description="The day; today if none."),
+            Query(pattern=DAY, json_schema_extra={"format": "date"}, description="Today if none."),
         ] = None,
         min_position: MinPosition = None,
     ) -> Response:
@@ -127,7 +129,7 @@ class Reads:
             raise DayNotPublic(today=today, asked=day)
         await self._catch_up(min_position)
         tag = await run_in_threadpool(self._tag, subject, day, full)
-        if tag is not None and is_fresh(request, tag):
+        if tag is not None and is_fresh(request, tag.removeprefix("W/")):
             return unchanged(tag, reader)
         read = self._full_score if full else self._public_score
         return reply(await run_in_threadpool(read, subject, day), reader, tag=tag)
@@ -150,17 +152,17 @@ class Reads:
 
     def _tag(self, subject: str, day: date, full: bool) -> str | None:
         """The entity tag of what is about to be read: it is made first, so that what changes
-        meanwhile changes the next one. None while the public view is behind the scores.
+        meanwhile changes the next one. None while the answers are behind the tables.
 
         It is weak, since an answer names the log's position, which moves without it.
         """
         current = self._scores.current(subject)
         if current is None:
             raise UnknownProvider(provider=subject)
-        last = current["last_position"]
-        if not full and self._disclosure.position() < last:
+        last, position = current["last_position"], self._position()
+        if position < last:
             return None
-        rules = self._scores.rulebooks()
+        rules = self._scores.rulebooks(position)
         today = local_day(self._clock())
         parts = (subject, last, day, today, rules.version, rules.of(day).version, full)
         return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
@@ -207,7 +209,12 @@ class Reads:
     async def search(
         self,
         q: Annotated[
-            str, Query(max_length=100, description="Part of the name, or start of the code.")
+            str,
+            Query(
+                max_length=100,
+                json_schema_extra={"pattern": f"^{PRINTABLE}*$"},
+                description="Part of the name, or start of the code.",
+            ),
         ] = "",
         grade: Annotated[str | None, Query(pattern="^[A-Z]{1,8}$")] = None,
         after: Annotated[
@@ -235,7 +242,7 @@ class Reads:
         today = local_day(self._clock())
         await self._catch_up(min_position)
         tag = await run_in_threadpool(self._tag, subject, today, full=False)
-        if tag is not None and is_fresh(request, tag):
+        if tag is not None and is_fresh(request, tag.removeprefix("W/")):
             return unchanged(tag)
         return reply(await run_in_threadpool(self._sheet, subject, today), tag=tag)
 
@@ -294,10 +301,7 @@ class Reads:
 
 def day_of(text: str) -> date:
     """The day of a query. Raises SchemaBroken."""
-    try:
-        day = date.fromisoformat(text)
-    except ValueError as error:
-        raise SchemaBroken([Flaw(("query", "as_of"), NO_DAY)]) from error
-    if not FIRST_YEAR <= day.year <= LAST_YEAR:
-        raise SchemaBroken([Flaw(("query", "as_of"), YEARS)])
-    return day
+    if re.fullmatch(DAY, text):
+        with suppress(ValueError):
+            return date.fromisoformat(text)
+    raise SchemaBroken([Flaw(("query", "as_of"), NO_DAY)])

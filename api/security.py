@@ -12,8 +12,10 @@ import hmac
 import os
 import re
 import stat
+import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -280,22 +282,16 @@ def _key_file(path: Path, make: Callable[[], bytes]) -> bytes:
     A file of that name is always whole: it is written under another name, made durable, and then
     linked; of two processes that do so at once the later takes the file of the earlier.
     """
-    try:
+    with suppress(FileNotFoundError):
         return _read_private(path)
-    except FileNotFoundError:
-        pass
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "wb") as file:
         file.write(make())
         file.flush()
-        os.fsync(file.fileno())
-    try:
+        os.fsync(descriptor)
+    with suppress(FileExistsError):
         path.hardlink_to(unfinished)
-    except FileExistsError:
-        pass
-    finally:
-        unfinished.unlink()
+    Path(unfinished).unlink()
     return _read_private(path)
 
 

@@ -19,9 +19,8 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import FrameType
 
-import uvloop
-
 from api.app import create_app, make_server
+from api.options import run as run_to_end
 from api.security import Tokens
 from api.settings import Settings
 from api.terminal import INTERRUPTED, words
@@ -171,7 +170,7 @@ def serve(
         server.should_exit = True
 
     with house.living(follow=with_worker), ending.by(end):
-        uvloop.run(run())
+        run_to_end(run())
 
 
 def labour(house: House, *, ending: Ending) -> None:
@@ -191,4 +190,4 @@ def labour(house: House, *, ending: Ending) -> None:
         await asyncio.wait([working])
 
     with house.living(follow=True):
-        uvloop.run(run())
+        run_to_end(run())

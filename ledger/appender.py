@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 
@@ -33,6 +33,8 @@ MAX_BATCH_REQUESTS = 256
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 SETTLE_SECONDS = 8
 BACK_OFF_SECONDS = 0.1
+NOT_NOW = ("25006", "40", "53", "55", "57", "58")
+"""SQLSTATEs of a server that cannot write now: read-only, no disk, no lock in time, cancelled …"""
 
 
 class Entry(NamedTuple):
@@ -103,7 +105,7 @@ class Appender:
         self._wake = threading.Condition()
         self._closing = False
         self._connection: psycopg.Connection | None = None
-        self._session: tuple[int, datetime] | None = None
+        self._session = ""
         name = f"{database.schema}.{database.application}_"
         # The literals are the checked names of schema and application.
         self._append = (
@@ -195,7 +197,8 @@ class Appender:
                 return _settle(batch, errors.Unavailable())
             try:
                 return self._execute(connection, batch)
-            except psycopg.Error as error:
+            except (psycopg.Error, UnicodeEncodeError) as error:
+                # UnicodeEncodeError: a lone surrogate, which cannot even be sent.
                 if not connection.closed:
                     return self._refused(batch, error)
             # The connection is lost, and with it the answer.
@@ -204,15 +207,10 @@ class Appender:
                 return None
 
     def _connect(self) -> psycopg.Connection:
-        connection = self._database.connect()
-        connection.prepare_threshold = 1
-        row = connection.execute(
-            "SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())"
-        ).fetchone()
-        assert row is not None
-        self._session = (connection.info.backend_pid, row[0])
-        self._connection = connection
-        return connection
+        self._session = f"chengxin appender {uuid4().hex}"
+        self._connection = self._database.connect(name=self._session)
+        self._connection.prepare_threshold = 1
+        return self._connection
 
     def _execute(self, connection: psycopg.Connection, batch: Sequence[Request]) -> None:
         cursor = connection.execute(self._append, _parameters(batch, self._clock()))
@@ -239,11 +237,12 @@ class Appender:
             else:
                 request.outcome = RuntimeError(f"event id taken: {request.entries[0].id}")
 
-    def _refused(self, batch: Sequence[Request], error: psycopg.Error) -> None:
+    def _refused(self, batch: Sequence[Request], error: Exception) -> None:
         """The server refused the whole call and rolled it back; nothing of it is recorded."""
-        if error.sqlstate == "CX001":
+        state = getattr(error, "sqlstate", None) or ""
+        if state == "CX001":
             return _settle(batch, errors.ClockAhead(now=self._clock(), limit="5 min"))
-        if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled):
+        if state.startswith(NOT_NOW):
             return _settle(batch, errors.Unavailable())
         if len(batch) == 1:
             return _settle(batch, error)
@@ -256,13 +255,11 @@ class Appender:
         """Answer what was committed; returns what certainly was not."""
         lost, self._connection = self._session, None
         ids = [entry.id for request in batch for entry in request.entries]
-        rows = self._ask(ids, lost)
-        while rows is None:
+        while (rows := self._ask(ids, lost)) is None:
             if monotonic.monotonic() > deadline or self._closing:
                 _settle(batch, errors.OutcomeUnknown())
                 return []
             monotonic.sleep(BACK_OFF_SECONDS)
-            rows = self._ask(ids, lost)
         found = {str(event_id): (position, at) for event_id, position, at in rows}
         missing: list[Request] = []
         for request in batch:
@@ -272,26 +269,26 @@ class Appender:
                 missing.append(request)
         return missing
 
-    def _ask(
-        self, ids: Sequence[str], lost: tuple[int, datetime] | None
-    ) -> list[tuple[UUID, int, datetime]] | None:
+    def _ask(self, ids: Sequence[str], lost: str) -> list[tuple[UUID, int, datetime]] | None:
         try:
-            self._end_session(lost)
+            if not self._end_session(lost):
+                return None
             return self._connect().execute(self._outcome, [ids]).fetchall()
         except psycopg.Error:
-            self._connection = None
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
             return None
 
-    def _end_session(self, session: tuple[int, datetime] | None) -> None:
-        """End the lost connection's backend, lest it still run a call it has only buffered."""
-        if session is None:
-            return
+    def _end_session(self, session: str) -> bool:
+        """End the lost backend, lest it run a call it has only buffered; whether it is gone."""
         with self._database.connect(role=None) as connection:
-            connection.execute(
+            ended = connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE pid = %s AND backend_start = %s",
-                session,
-            )
+                " WHERE application_name = %s",
+                [session],
+            ).fetchall()
+        return all(gone for (gone,) in ended)
 
 
 def _settle(batch: Sequence[Request], outcome: Exception) -> None:

@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 SERVICE_ROLE = "chengxin_service"
 READER_ROLE = "chengxin_reader"
+CONNECT_SECONDS = 5
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
 
@@ -50,13 +51,21 @@ class Database:
         given = conninfo_to_dict(self.conninfo)
         options = f"{given.get('options') or ''} -c role={role} -c lock_timeout=10s".strip()
         return make_conninfo(
-            self.conninfo, options=options, connect_timeout=given.get("connect_timeout") or 5
+            self.conninfo,
+            options=options,
+            connect_timeout=given.get("connect_timeout") or CONNECT_SECONDS,
         )
 
-    def connect(self, *, role: str | None = SERVICE_ROLE) -> psycopg.Connection:
-        """A connection in autocommit, in the given role (None: as whoever logs in)."""
+    def connect(
+        self, *, role: str | None = SERVICE_ROLE, name: str = "chengxin"
+    ) -> psycopg.Connection:
+        """A connection in autocommit, in the given role (None: as whoever logs in).
+
+        `name` is what the server's list of sessions shows.
+        """
+        wait = conninfo_to_dict(self.conninfo).get("connect_timeout") or CONNECT_SECONDS
         info = self.conninfo if role is None else self.service_conninfo(role)
-        return psycopg.connect(info, autocommit=True)
+        return psycopg.connect(info, autocommit=True, connect_timeout=wait, application_name=name)
 
     def fill(self, text: str) -> str:
         """SQL text with `:schema` and `:app` replaced (both are checked names)."""

@@ -42,10 +42,10 @@ Day = Annotated[date, BeforeValidator(_parse_day), PlainSerializer(date.isoforma
 """A calendar day in Asia/Shanghai, `YYYY-MM-DD`."""
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 """A code that the rulebook defines."""
-PUBLISHED = {
-    "pattern": r"^(?!\s)[^\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    r"\ufff9-\uffff]*(?<!\s)$"
-}
+PRINTABLE = (
+    r"[^\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff]"
+)
+PUBLISHED = {"pattern": rf"^(?!\s){PRINTABLE}*(?<!\s)$"}
 """`clean` as JSON Schema says it (ECMA-262), for those who check before they send."""
 
 Citation = Annotated[

@@ -105,25 +105,23 @@ class Desk:
         Of a long stream only the beginning: its state is then behind, which costs its first
         command another try and nothing else.
         """
-        asked = set(identifiers)
-        known = {one for one in asked if (kept := self._keep(one).state) and kept.version}
-        wanted = [one for one in asked if self._keep(one).state is None]
-        if not wanted:
+        asked = {one: self._keep(one) for one in identifiers}
+        known = {one for one, kept in asked.items() if kept.state and kept.state.version}
+        states = {one: provider.Provider(one) for one, kept in asked.items() if not kept.state}
+        if not states:
             return known
         rows = await self._read(
             lambda: self.ledger.read_streams(
-                [provider_stream(one) for one in wanted], up_to_version=MAX_PRELOADED_VERSION
+                [provider_stream(one) for one in states], up_to_version=MAX_PRELOADED_VERSION
             )
         )
-        states = {one: provider.Provider(one) for one in wanted}
         for row in rows:
             event = decode(row.state)
             assert event.subject is not None
             provider.evolve(states[event.subject], event)
         for one, state in states.items():
-            queued = self._keep(one)
-            if queued.state is None and not queued.queue.locked():
-                queued.state = state
+            if asked[one].state is None and not asked[one].queue.locked():
+                asked[one].state = state
         return known | {one for one, state in states.items() if state.version}
 
     async def find_keys(

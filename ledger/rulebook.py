@@ -23,7 +23,8 @@ from ledger import errors
 from ledger.envelope import Event
 from ledger.events import Data, LedgerOpened, RulebookPublished
 from ledger.fields import Code, Day, Version, clean
-from ledger.scale import SEVERITIES, InvalidScale, Scale, Scales, add_months, parse_scale, shown
+from ledger.months import add_months
+from ledger.scale import SEVERITIES, InvalidScale, Scale, Scales, parse_scale, shown
 
 Phrase = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(clean)]
 PLAIN = re.compile(r"-?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -150,10 +151,8 @@ class Rulebook(Part):
     def publicity_ends(self, severity: str, decided_on: date) -> tuple[date, date]:
         """The earliest and the latest day on which the display of a finding may end."""
         rule = self.items.severities[severity]
-        return (
-            add_months(decided_on, rule.shortest_months),
-            add_months(decided_on, rule.longest_months),
-        )
+        shortest, longest = rule.shortest_months, rule.longest_months
+        return add_months(decided_on, shortest), add_months(decided_on, longest)
 
 
 def parse_rulebook(obj: object) -> Rulebook:

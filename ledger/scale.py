@@ -1,7 +1,7 @@
-"""The scale: the `scoring` part of a rulebook as data, and the calendar of months it counts in.
+"""The scale: the `scoring` part of a rulebook as data.
 
 Knows what a rulebook must contain (scoring.md, "Input: rulebooks") and which one holds on a day.
-Must not know any fact, any score, or where a rulebook is stored. It imports nothing of ours.
+Must not know any fact, any score, or where a rulebook is stored; months are `ledger/months.py`.
 
 Amounts (points, caps, limits, ceilings, bands, baseline) are kept as decimals of two places;
 factors keep the text of the rulebook beside their value, because the output repeats that text.
@@ -9,13 +9,14 @@ factors keep the text of the rulebook beside their value, because the output rep
 
 import re
 from bisect import bisect_right
-from calendar import monthrange
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_UP, Context, Decimal
 from itertools import pairwise
 from typing import Final, NamedTuple, TypeVar
+
+from ledger.months import read_day
 
 T = TypeVar("T")
 
@@ -28,61 +29,6 @@ FLAGS: Final = ("S4", "S4_fading", "S3", "S3_fading", "minor_cap", "delisted")
 _DECIMAL = re.compile(r"(-?)[0-9]+(?:\.([0-9]+))?")
 _SHOWN_CHARACTERS = 60
 _SHOWN_INTEGERS = 10**18
-_DAY_TEXT_LENGTH = len("YYYY-MM-DD")
-
-
-def add_months(day: date, months: int) -> date:
-    """`day` moved by `months` (may be negative), clamped to the last day of a short month.
-
-    A result outside the calendar of `datetime.date` becomes `date.min` or `date.max`.
-    """
-    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
-    if year < date.min.year:
-        return date.min
-    if year > date.max.year:
-        return date.max
-    try:
-        return day.replace(year, month + 1)
-    except ValueError:
-        return date(year, month + 1, monthrange(year, month + 1)[1])
-
-
-def whole_months(a: date, b: date) -> int:
-    """The largest n with `a + n months <= b`; -1 if `b < a` (scoring.md, introduction)."""
-    if b < a:
-        return -1
-    months = (b.year - a.year) * 12 + b.month - a.month
-    if b.day < a.day and add_months(a, months) > b:
-        return months - 1
-    return months
-
-
-def before_window(day: date, months: int) -> date | None:
-    """The last day before the window `(day - months, day]`; None if the calendar has none."""
-    if day.year * 12 + day.month - 1 - months < date.min.year * 12:
-        return None
-    return add_months(day, -months)
-
-
-def window_leaves(day: date, months: int) -> date | None:
-    """The first `x >= day` with `day` no longer in `(x - months, x]`; None beyond the calendar."""
-    if day.year * 12 + day.month - 1 + months >= (date.max.year + 1) * 12:
-        return None
-    moved = add_months(day, months)
-    # A short month clamps x - months below `day` until the first of the next month.
-    return moved if moved.day == day.day else moved + timedelta(days=1)
-
-
-def read_day(value: object) -> date | None:
-    """The day written `YYYY-MM-DD`; None for anything else (other ISO 8601 forms included)."""
-    if not isinstance(value, str) or len(value) != _DAY_TEXT_LENGTH:
-        return None
-    if value[4] != "-" or value[7] != "-":
-        return None
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        return None
 
 
 def shown(value: object) -> str:
@@ -329,43 +275,40 @@ def parse_scale(obj: object) -> Scale:
     if not isinstance(obj, dict):
         raise InvalidScale([f"rulebook, {shown(obj)}, is not an object"])
     read = _Reading(obj)
+    get = obj.get
     issuer_weight = read.table("issuer_weight", read.factor)
     scale = Scale(
-        version=read.text("version", obj.get("version")),
-        in_force_from=read.day("in_force_from", obj.get("in_force_from")),
-        baseline=read.amount("baseline", obj.get("baseline")),
+        version=read.text("version", get("version")),
+        in_force_from=read.day("in_force_from", get("in_force_from")),
+        baseline=read.amount("baseline", get("baseline")),
         severity_points=read.table("severity_points", read.points),
         weights=read.table("weights", read.steps),
-        obligation_floor=read.factor("obligation_floor", obj.get("obligation_floor")),
-        adverse_life_months=read.count("adverse_life_months", obj.get("adverse_life_months")),
+        obligation_floor=read.factor("obligation_floor", get("obligation_floor")),
+        adverse_life_months=read.count("adverse_life_months", get("adverse_life_months")),
         issuer_weight=issuer_weight,
         full_weight_issuers=frozenset(i for i, w in issuer_weight.items() if w.value == 1),
         recidivism=read.recidivism(),
         recidivism_window_months=read.count(
-            "recidivism_window_months", obj.get("recidivism_window_months")
+            "recidivism_window_months", get("recidivism_window_months")
         ),
         repaired_counts_for_recidivism=read.flag(
-            "repaired_counts_for_recidivism", obj.get("repaired_counts_for_recidivism")
+            "repaired_counts_for_recidivism", get("repaired_counts_for_recidivism")
         ),
         mitigation=read.table("mitigation", read.factor),
-        mitigation_floor=read.factor("mitigation_floor", obj.get("mitigation_floor")),
-        minor_cap_per_category=read.amount(
-            "minor_cap_per_category", obj.get("minor_cap_per_category")
-        ),
+        mitigation_floor=read.factor("mitigation_floor", get("mitigation_floor")),
+        minor_cap_per_category=read.amount("minor_cap_per_category", get("minor_cap_per_category")),
         merit=read.table("merit", read.merit_rule),
-        merit_total_cap=read.amount("merit_total_cap", obj.get("merit_total_cap")),
-        merit_cap_active_s3=read.amount("merit_cap_active_S3", obj.get("merit_cap_active_S3")),
-        merit_cap_active_s4=read.amount("merit_cap_active_S4", obj.get("merit_cap_active_S4")),
+        merit_total_cap=read.amount("merit_total_cap", get("merit_total_cap")),
+        merit_cap_active_s3=read.amount("merit_cap_active_S3", get("merit_cap_active_S3")),
+        merit_cap_active_s4=read.amount("merit_cap_active_S4", get("merit_cap_active_S4")),
         ceilings=read.ceilings(),
         delisted_ceiling_months=read.count(
-            "delisted_ceiling_months", obj.get("delisted_ceiling_months")
+            "delisted_ceiling_months", get("delisted_ceiling_months")
         ),
         bands=read.bands(),
-        min_evidence=read.count("min_evidence", obj.get("min_evidence")),
-        high_evidence=read.count("high_evidence", obj.get("high_evidence")),
-        evidence_window_months=read.count(
-            "evidence_window_months", obj.get("evidence_window_months")
-        ),
+        min_evidence=read.count("min_evidence", get("min_evidence")),
+        high_evidence=read.count("high_evidence", get("high_evidence")),
+        evidence_window_months=read.count("evidence_window_months", get("evidence_window_months")),
     )
     if read.reasons:
         raise InvalidScale(read.reasons)

@@ -171,12 +171,12 @@ class Follower:
             left = deadline - monotonic.monotonic()
             if left <= 0:
                 return False
-            with self._moved:
-                # Where another process follows the log, nothing here tells when it moved.
-                self._moved.wait_for(
-                    lambda seen=batches: self._batches != seen,  # type: ignore[misc]
-                    min(left, SPARE_POLL_SECONDS),
-                )
+            # Where another process follows the log, nothing here tells when it has moved.
+            self._wait_for_batch(batches, min(left, SPARE_POLL_SECONDS))
+
+    def _wait_for_batch(self, seen: int, seconds: float) -> None:
+        with self._moved:
+            self._moved.wait_for(lambda: self._batches != seen, seconds)
 
     def _run(self, projection: Projection) -> None:
         while not self._stopping.is_set():

@@ -23,9 +23,10 @@ from ledger.events import RULEBOOK_STREAM
 from ledger.rulebook import Rulebooks, evolve
 from ledger.scale import Scales
 from ledger.store import Ledger
+from projections.case import Act, Demerit, Fact, parse_fact
 from projections.facts import facts_of
 from projections.runner import Row, progress_of
-from projections.scoring import Act, Demerit, Fact, next_change, parse_fact, score
+from projections.scoring import next_change, score
 
 SETTLE_PROVIDERS = 2_000
 RULEBOOK_SOURCE = f"/streams/{RULEBOOK_STREAM}"

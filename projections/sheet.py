@@ -19,9 +19,10 @@ from ledger.fields import UNPRINTABLE
 from ledger.rulebook import Named, Rulebook, Rulebooks
 from ledger.scale import Scales
 from ledger.store import Ledger
+from projections.case import Fact
 from projections.disclosure import Disclosure, Item
 from projections.scores import Scores, restoring
-from projections.scoring import Fact, Result, score
+from projections.scoring import Result, score
 
 MAX_REASONS = 4
 SEARCH_COLUMNS = ("provider", "name", "grade", "score", "status")

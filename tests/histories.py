@@ -38,12 +38,14 @@ from tests.conftest import Clock, Run
 
 INCIDENTS_PER_CATEGORY = 3
 CLIENTS = (given.CLIENT, given.OTHER_CLIENT, "0198c7a0-0000-4000-8000-0000000000c3")
-ACTS_ON: dict[str, Sequence[Callable[..., Data]]] = {
-    "demerit": (
-        *(given.suspend, given.resume, given.suspend, given.resume),
-        *(given.fulfil, given.revoke_fulfilment, given.repair, given.repair, given.revoke_repair),
-        given.overturn,
-    ),
+PAIRS: dict[str, tuple[Callable[..., Data], Callable[..., Data]]] = {
+    "suspended": (given.suspend, given.resume),
+    "fulfilled": (given.fulfil, given.revoke_fulfilment),
+    "repaired": (given.repair, given.revoke_repair),
+}
+"""The acts on a demerit that enter and leave."""
+ENDS: dict[str, Sequence[Callable[..., Data]]] = {
+    "demerit": (given.overturn,),
     "merit": (given.revoke_reward, given.overturn),
     "inspection": (given.overturn,),
     "listing": (given.delist, given.delist, given.overturn),
@@ -147,9 +149,18 @@ class Author:
         return given.end_publicity(self._random.choice(list(state.facts)))
 
     def _act(self, state: Provider, today: date) -> Data:
-        fact = state.facts[self._random.choice(list(state.facts))]
-        make = self._random.choice(ACTS_ON[fact.kind])
-        on = max(fact.since, self._day(today, back_days=self._random.choice((0, 0, 25))))
+        random = self._random
+        fact = state.facts[random.choice(list(state.facts))]
+        make = random.choice(ENDS[fact.kind])
+        repaired = [one for one in state.facts.values() if one.in_force("repaired")]
+        if repaired and random.random() < 0.3:
+            fact = random.choice(repaired)
+            make = given.revoke_repair
+        elif fact.kind == "demerit" and random.random() < 0.9:
+            pair = random.choice(("suspended", "fulfilled", "repaired", "repaired"))
+            fits = random.random() < 0.9
+            make = PAIRS[pair][fact.in_force(pair) is fits]
+        on = max(fact.since, self._day(today, back_days=random.choice((0, 0, 25))))
         return make(fact.id, on=on)
 
 

@@ -47,6 +47,7 @@ class Served:
     follower: Follower
     scores: Scores
     disclosure: Disclosure
+    keys: Path
     tokens: Tokens
     client: httpx2.Client
     port: int
@@ -121,6 +122,7 @@ def serving(
     *,
     new_ledger: Callable[[Database, Callable[[], datetime]], Ledger],
     opened: bool = True,
+    with_tokens: bool = True,
     **settings: Any,
 ) -> Iterator[Served]:
     """A server over a database, in a thread of its own."""
@@ -147,7 +149,7 @@ def serving(
             tail=tail,
             scores=scores,
             disclosure=disclosure,
-            tokens=tokens,
+            tokens=tokens if with_tokens else None,
             settings=chosen,
             clock=clock,
         )
@@ -167,7 +169,7 @@ def serving(
             httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_SECONDS)
         )
         wait_until(lambda: server.started)
-        served = Served(app, ledger, tail, follower, scores, disclosure, tokens, client, port)
+        served = Served(app, ledger, tail, follower, scores, disclosure, keys, tokens, client, port)
         if opened:
             asyncio.run(Desk(ledger).open_ledger(given.opening(), given.REGISTRAR))
             served.follow()

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from ledger.scale import FLAGS, SEVERITIES, Scales, parse_scale
-from projections.scoring import Fact, Result, check, parse_fact, score
+from projections.case import Fact, check, parse_fact
+from projections.scoring import Result, score
 
 Json = dict[str, Any]
 

@@ -24,7 +24,11 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager"
 EXACT_MODULES = {
     "ledger/events.py",
     "ledger/provider.py",
+    "ledger/months.py",
     "ledger/scale.py",
+    "projections/case.py",
+    "projections/demerits.py",
+    "projections/known.py",
     "projections/scoring.py",
 }
 # The composition roots hand a clock to everything else, which takes it as a parameter. Two more:
@@ -47,7 +51,17 @@ LOCK_LOCATION = re.compile(
 )
 
 ALLOWED_LICENCES = {
-    *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"),
+    *(
+        "0BSD",
+        "Apache-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "MIT",
+        "Unlicense",
+        "MIT-0",
+        "PSF-2.0",
+    ),
     *("LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later"),
     # before SPDX expressions: trove classifiers and the older free text
     *("MIT License", "BSD License", "BSD 2-Clause License", "Apache Software License"),

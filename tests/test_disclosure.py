@@ -474,18 +474,19 @@ class Copy:
         return {line["id"] for line in self.lines.values()}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [3, 4])
 def test_a_copy_of_the_feed_is_the_public_view_after_every_event(
     ledger: Ledger, run: Run, clock: Clock, seed: int
 ) -> None:
     random = Random(seed)
     providers = given.PROVIDERS[:3]
     seen: set[str] = set()
-    with world_of(ledger, run, clock, 2024, 6, 1, 2) as world:
+    before: set[str] = set()
+    with world_of(ledger, run, clock, 2024, 1, 2, 2) as world:
         author = Author(random, run(world.desk.rulebooks()))
-        copy, retractions = Copy(world.disclosure), 0
-        for _ in range(170):
-            clock.advance(days=random.choice((0, 0, 1, 5)))
+        copy, retracted, restored = Copy(world.disclosure), 0, 0
+        for step in range(170):
+            clock.advance(days=random.choice((0, 1, 5, 12)))
             receipt = world.attempt(author, random.choice(providers))
             if random.random() < 0.2:
                 world.follow()
@@ -500,13 +501,17 @@ def test_a_copy_of_the_feed_is_the_public_view_after_every_event(
             }
             copy.read(world.today)
             assert copy.ids == shown, receipt
-            fresh = Copy(world.disclosure)
-            fresh.read(world.today)
-            assert fresh.ids == shown, receipt
-            retractions += len(seen - shown)
+            if step % 4 == 0:
+                fresh = Copy(world.disclosure)
+                fresh.read(world.today)
+                assert fresh.ids == shown, receipt
+            retracted += len(before - shown)
+            restored += len((shown - before) & seen)
+            before = shown
             seen |= shown
         assert len(seen) > 20
-        assert retractions > 50
+        assert retracted > 10
+        assert restored > 0
 
 
 def test_a_repair_that_was_revoked_is_no_retraction(world: World) -> None:

@@ -22,8 +22,9 @@ from ledger.events import EVENT_TYPES, Data, Later, provider_stream
 from ledger.findings import Bench
 from ledger.provider import Provider
 from ledger.rulebook import Rulebooks, decide, evolve
+from projections.case import ACTS, check, parse_fact
 from projections.facts import MEANINGS, facts_of
-from projections.scoring import ACTS, check, parse_fact, score
+from projections.scoring import score
 from tests import given
 from tests.histories import Author
 

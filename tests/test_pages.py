@@ -60,7 +60,7 @@ NAMES = {
     CLEAN: "桐湾数字营销有限公司",
     LISTED: "栖云网络科技有限公司",
     SCRIPT: "<script>alert(1)</script>&lt;\"'",
-    HEAVY: "长" * 200,
+    HEAVY: "长" * 140 + "W" * 60,
     INDIVIDUAL: "شركة مثال للتسويق工作室",
 }
 UNKNOWN = "91350100M000100Y43"
@@ -232,13 +232,13 @@ def fill_full(site: Site) -> None:
 
 
 def fill_heavy(site: Site) -> None:
-    """A provider with three pages of everything, every text as long as it may be."""
+    """A provider with three pages of everything, texts as long as they may be."""
     for number in range(2 * ITEMS_A_PAGE + 1):
         site.record(
             HEAVY,
             given.penalty(
                 document_no=f"《<&\"'>〔{number}〕".ljust(120, "号"),
-                law_article="第" * 120,
+                law_article="第" * 60 + "W" * 60,
                 issuer=given.regulator("局" * 200),
                 decided_on=date(2026, 2, 1) + timedelta(days=number % 3),
             ),

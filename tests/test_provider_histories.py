@@ -26,8 +26,9 @@ from ledger.events import Data
 from ledger.findings import Bench
 from ledger.provider import Provider
 from ledger.rulebook import Rulebooks, first_rulebook
+from projections.case import check, parse_fact
 from projections.facts import facts_of
-from projections.scoring import check, parse_fact, score
+from projections.scoring import score
 from tests import given
 
 DAY = timedelta(days=1)
@@ -58,6 +59,12 @@ ACTS: Sequence[Callable[..., Data]] = (
         given.delist,
     ),
 )
+FITTING: dict[str, Sequence[Callable[..., Data]]] = {
+    "demerit": ACTS[:-2],
+    "merit": (given.overturn, given.revoke_reward),
+    "inspection": (given.overturn,),
+    "listing": (given.delist, given.delist, given.overturn),
+}
 LEAVING: dict[str, Callable[..., Data]] = {
     "suspended": given.resume,
     "repaired": given.revoke_repair,
@@ -182,6 +189,9 @@ class Clerk:
         target = self.random.choice([*state.facts, given.CLIENT])
         if self.random.random() < 0.1:
             return given.end_publicity(target)
+        if target in state.facts and self.random.random() < 0.5:
+            fitting = FITTING[state.facts[target].kind]
+            return self.random.choice(fitting)(target, on=self.day(today))
         return self.random.choice(ACTS)(target, on=self.day(today))
 
 

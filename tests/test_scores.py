@@ -25,10 +25,11 @@ from ledger.rulebook import Rulebooks, evolve
 from ledger.scale import Scales
 from ledger.store import Ledger
 from projections import scores as scores_module
+from projections.case import Demerit, Fact, check, parse_fact
 from projections.facts import facts_of
 from projections.runner import advance, progress_of
 from projections.scores import SUMMARY, Scores, restoring
-from projections.scoring import Demerit, Fact, check, next_change, parse_fact, score
+from projections.scoring import next_change, score
 from tests import given
 from tests.conftest import Clock, Run
 from tests.histories import Author, World, envelopes_of, second_tables, world_of
@@ -415,26 +416,41 @@ def test_the_next_step_of_a_demerit(history: History, as_of: date) -> None:
             assert restoring(facts, scales, as_of=as_of, fact_id=fact.id) == wanted
 
 
+def finding(id: str, served_on: date, **changes: str) -> dict[str, Any]:
+    """An S2 of a regulator, done and served on one day."""
+    days = ("occurred_on", "decided_on", "served_on", "recorded_on")
+    return {
+        "kind": "demerit",
+        "id": id,
+        "incident": f"i-{id}",
+        "category": "ADVERT",
+        "family": "AD_FALSE_CLAIM",
+        "severity": "S2",
+        "issuer": "REGULATOR",
+        **dict.fromkeys(days, served_on.isoformat()),
+        "mitigation": [],
+        "obligation": False,
+        **changes,
+    }
+
+
 def test_the_next_step_waits_for_however_many_of_the_same_family() -> None:
-    book = given.rulebook()["scoring"]
-    written: list[dict[str, Any]] = [
-        {
-            "kind": "demerit",
-            "id": f"d-{n:03d}",
-            "incident": f"i-{n}",
-            "category": "ADVERT",
-            "family": "AD_FALSE_CLAIM",
-            "severity": "S2" if n else "S3",
-            "issuer": "REGULATOR",
-            **dict.fromkeys(
-                ("occurred_on", "decided_on", "served_on", "recorded_on"),
-                (date(2026, 1, 1) + timedelta(days=n)).isoformat(),
-            ),
-            "mitigation": [],
-            "obligation": False,
-        }
-        for n in range(120)
+    day = date(2026, 1, 1)
+    written = [finding("d-000", day, severity="S3")]
+    written += [finding(f"d-{n:03d}", day + timedelta(days=n)) for n in range(1, 120)]
+    facts, scales = parse(written, [given.rulebook()["scoring"]])
+    step = restoring(facts, scales, as_of=day, fact_id="d-000")
+    assert step == (date(2027, 1, 1), "-15.00")
+
+
+def test_the_next_step_knows_the_priors_of_the_whole_incident() -> None:
+    day = date(2026, 1, 10)
+    written = [
+        finding("a", day, incident="i"),
+        finding("b", day, incident="i", family="AD_UNMARKED"),
+        # The second of its family weighs more, and so the other one of its incident nothing.
+        finding("c", date(2026, 1, 1), family="AD_UNMARKED"),
     ]
-    facts, scales = parse(written, [book])
-    found = restoring(facts, scales, as_of=date(2026, 1, 1), fact_id="d-000")
-    assert found == (date(2027, 1, 1), "-15.00")
+    facts, scales = parse(written, [given.rulebook()["scoring"]])
+    assert restoring(facts, scales, as_of=day, fact_id="a") is None
+    assert restoring(facts, scales, as_of=day, fact_id="b") == (date(2026, 4, 10), "-5.63")

@@ -13,15 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.scale import InvalidScale, Scales, add_months, parse_scale
-from projections.scoring import (
-    InvalidCase,
-    check,
-    next_change,
-    parse_fact,
-    score,
-    score_line,
-)
+from ledger.months import add_months
+from ledger.scale import InvalidScale, Scales, parse_scale
+from projections.case import InvalidCase, check, parse_fact
+from projections.scoring import next_change, score, score_line
 from tests.strategies import (
     Json,
     act,

@@ -17,8 +17,9 @@ import orjson
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ledger.scale import add_months, before_window, whole_months, window_leaves
-from projections.scoring import next_change, parse_fact, score, score_line
+from ledger.months import add_months, before_window, whole_months, window_leaves
+from projections.case import parse_fact
+from projections.scoring import next_change, score, score_line
 from tests.strategies import (
     END_OF_TIME,
     History,

@@ -13,8 +13,9 @@ import pytest
 
 from ledger.scale import Scales
 from ledger.store import Ledger
+from projections.case import Fact
 from projections.runner import advance
-from projections.scoring import Fact, score
+from projections.scoring import score
 from tests import given
 from tests.conftest import Clock, Run
 from tests.histories import Author, World, world_of

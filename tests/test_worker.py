@@ -19,7 +19,7 @@ from ledger.handle import Desk
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import PUBLIC, Disclosure
-from projections.runner import Follower
+from projections.runner import Follower, Projection
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
 from tests.histories import World, envelopes_of, world_of
@@ -177,7 +177,7 @@ def test_the_worker_goes_on_for_ever_and_waits_for_a_database_that_is_away(
     item = world.record(once_shown())
     world.clock.set(2026, 5, 10, 2)
     tail = Tail(database)
-    projections = [world.scores, world.disclosure]
+    projections: list[Projection] = [world.scores, world.disclosure]
     follower = Follower(world.ledger, tail, projections, today=lambda: world.today)
 
     async def live() -> None:

@@ -48,6 +48,9 @@ BEGIN
         END LOOP;
         v_status := 'appended';
         first_position[r] := v_position + 1;
+        -- Without this the first refusal's place would be the array's lower bound.
+        stream[r] := NULL;
+        stream_version[r] := NULL;
 
         IF p_key[r] IS NOT NULL THEN
             SELECT k.digest, k.first_position INTO v_key FROM :app_keys k
@@ -62,14 +65,19 @@ BEGIN
 
         IF v_status = 'appended' THEN
             FOR i IN v_low .. v_high LOOP
-                IF i > v_low AND p_stream[i] = p_stream[i - 1] THEN
-                    v_current := p_version[i - 1];
-                ELSE
+                v_current := NULL;
+                FOR j IN REVERSE i - 1 .. v_low LOOP
+                    IF p_stream[j] = p_stream[i] THEN
+                        v_current := p_version[j];
+                        EXIT;
+                    END IF;
+                END LOOP;
+                IF v_current IS NULL THEN
                     SELECT max(e.originator_version) INTO v_current FROM :app_events e
                         WHERE e.originator_id = p_stream[i];
                 END IF;
                 -- A new stream starts at 1; the library's own test cases also start at 0.
-                IF p_version[i] <> coalesce(v_current + 1, least(p_version[i], 1)) THEN
+                IF p_version[i] <> coalesce(v_current + 1, (p_version[i] <> 0)::int) THEN
                     v_status := 'wrong-version';
                     stream[r] := p_stream[i];
                     stream_version[r] := coalesce(v_current, 0);

@@ -1,0 +1,301 @@
+"""The demonstration: invented, whole, the same for a seed, and only where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from api.demo import (
+    REGISTRAR,
+    LedgerNotEmpty,
+    Plan,
+    SimulatedClock,
+    demonstrate,
+    moments,
+    opening,
+)
+from api.invented import DIVISION, ORGANISATION_WEIGHTS, companies
+from api.plots import PENALTIES, PLOTS, VARIANTS
+from ledger.calendar import local_day
+from ledger.database import Database
+from ledger.envelope import Event, decode
+from ledger.errors import DateOrder, WrongPurpose
+from ledger.events import (
+    EVENT_TYPES,
+    ComplaintOutcomeRecorded,
+    ContractBreachConfirmed,
+    Finding,
+    InspectionRecorded,
+    LedgerOpened,
+    PenaltyImposed,
+    ProviderExited,
+    ProviderRegistered,
+    ProviderSuspended,
+    RulebookPublished,
+)
+from ledger.handle import Desk
+from ledger.identity import parse_identifier
+from ledger.rulebook import first_rulebook, parse_rulebook
+from ledger.store import Ledger
+from projections.disclosure import Disclosure
+from projections.runner import advance, migrate_projections
+from projections.scores import Scores
+from tests import given
+from tests.conftest import Record, Run, drop
+
+ROOT = Path(__file__).resolve().parent.parent
+LAST = date(2026, 11, 20)
+WHOLE = len(PLOTS) * VARIANTS
+"""So many providers show every plot in every variant."""
+
+
+def states(database: Database) -> list[bytes]:
+    """All stored bytes, in order."""
+    with Ledger(database) as ledger:
+        return [row.state for row in ledger.read(0, 1_000_000)]
+
+
+def digest(database: Database) -> str:
+    """The digest of all stored bytes."""
+    return sha256(b"\n".join(states(database))).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def filled(databases: Callable[[], Database]) -> Iterator[Database]:
+    """A demonstration of the smallest whole size; not to be written to."""
+    database = databases()
+    with asyncio.Runner() as runner:
+        runner.run(demonstrate(database, Plan(LAST, WHOLE)))
+    yield database
+    drop(database)
+
+
+@pytest.fixture(scope="module")
+def events(filled: Database) -> list[Event]:
+    """Its events."""
+    return [decode(state) for state in states(filled)]
+
+
+def of(events: list[Event], kind: type[Any]) -> list[Any]:
+    return [event.data for event in events if isinstance(event.data, kind)]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
+    filled: Database, databases: Callable[[], Database], run: Run
+) -> None:
+    again, other = databases(), databases()
+    run(demonstrate(again, Plan(LAST, WHOLE)))
+    run(demonstrate(other, Plan(LAST, WHOLE, seed=2)))
+    assert digest(again) == digest(filled)
+    assert digest(other) != digest(filled)
+    drop(again)
+    drop(other)
+
+
+def test_all_kinds_of_facts_and_acts_occur(events: list[Event]) -> None:
+    types = {type(event.data) for event in events}
+    assert {cls for cls in EVENT_TYPES.values() if cls not in types} == {RulebookPublished}
+    assert {(one.issuer.kind, one.severity) for one in of(events, PenaltyImposed)} == set(PENALTIES)
+    breaches = of(events, ContractBreachConfirmed)
+    assert len({one.ground for one in breaches}) == 5
+    assert {one.outcome for one in of(events, ComplaintOutcomeRecorded)} == {
+        "SUBSTANTIATED",
+        "PARTLY",
+        "UNSUBSTANTIATED",
+    }
+    assert len({one.result for one in of(events, InspectionRecorded)}) == 4
+    assert len({one.reason for one in of(events, ProviderSuspended)}) == 4
+    assert len({one.reason for one in of(events, ProviderExited)}) == 3
+    assert len({one.entity_kind for one in of(events, ProviderRegistered)}) == 4
+    findings: list[Finding] = of(events, Finding)
+    assert {one.late_entry for one in findings} == {True, False}
+    assert {one.obligation for one in findings} == {True, False}
+    assert {code for one in findings for code in one.mitigation} == set(
+        parse_rulebook(first_rulebook()).items.mitigations
+    )
+    incidents = Counter(one.incident for one in findings)
+    assert max(incidents.values()) == 2, "two bodies never decided on one incident"
+
+
+def test_time_walks_through_three_years_and_ends_on_the_last_day(events: list[Event]) -> None:
+    times = [event.time for event in events if event.time is not None]
+    assert len(times) == len(events)
+    assert times == sorted(times)
+    days = [local_day(one) for one in times]
+    assert days[0] == Plan(LAST).first
+    assert days[-1] == LAST
+    assert timedelta(days=3 * 365) < days[-1] - days[0] < timedelta(days=3 * 367)
+    gaps = [after - before for before, after in itertools.pairwise(days[1:])]
+    assert max(gaps) < timedelta(days=15)
+    assert len(set(days)) > 200
+
+
+@pytest.mark.parametrize("last", [date(2026, 11, 22), date(2024, 2, 29), date(2027, 1, 1)])
+def test_any_last_day_will_do(databases: Callable[[], Database], run: Run, last: date) -> None:
+    # A Sunday, a leap day, a day that is still to come when tests run: the clock is simulated,
+    # but the server refuses the future, so only the plan of the third is made.
+    plan = Plan(last, 12)
+    history = moments(plan, parse_rulebook(first_rulebook()))
+    assert local_day(history[-1].at) <= last
+    if last.year < 2027:
+        database = databases()
+        head = run(demonstrate(database, plan))
+        assert head == 1 + sum(len(moment.commands) for moment in history)
+        drop(database)
+
+
+def test_companies_are_invented_and_their_codes_right() -> None:
+    found = companies(Random(7), 2_000)
+    assert len({one.identifier for one in found}) == len({one.name for one in found}) == 2_000
+    for one in found:
+        assert parse_identifier(one.identifier) == one.identifier
+        assert one.identifier[2:8] == DIVISION
+        assert "某" in one.name
+        organisation = one.identifier[8:17]
+        total = sum(
+            int(c, 36) * w for c, w in zip(organisation, ORGANISATION_WEIGHTS, strict=False)
+        )
+        wanted = (11 - total % 11) % 11
+        assert organisation[-1] == ("X" if wanted == 10 else str(wanted))
+
+
+def test_in_one_moment_a_provider_gets_one_command() -> None:
+    for moment in moments(Plan(LAST, 200), parse_rulebook(first_rulebook())):
+        providers = [one.provider for one in moment.commands]
+        assert len(set(providers)) == len(providers)
+
+
+def test_grades_are_a_believable_mix_and_nothing_is_left_to_the_worker(
+    databases: Callable[[], Database], run: Run
+) -> None:
+    database = databases()
+    run(demonstrate(database, Plan(LAST, 300)))
+    migrate_projections(database)
+    with Ledger(database) as ledger, database.connect() as connection:
+        disclosure = Disclosure(ledger)
+        for projection in (Scores(ledger), disclosure):
+            while advance(connection, ledger, projection, today=LAST):
+                pass
+        rows = connection.execute("SELECT grade, count(*) FROM scores_1.scores GROUP BY 1")
+        shares = {grade: count / 300 for grade, count in rows.fetchall()}
+        assert disclosure.ending(LAST, 10) == []
+        assert disclosure.ending(LAST + timedelta(days=60), 10) != []
+    assert shares.keys() == {"A", "B", "C", "D", "N", "X"}
+    assert 0.10 < shares["A"] < 0.30
+    assert 0.30 < shares["B"] < 0.60
+    assert 0.05 < shares["C"] < 0.20
+    assert 0.03 < shares["D"] < 0.12
+    assert 0.08 < shares["N"] < 0.25
+    assert 0.01 < shares["X"] < 0.05
+    drop(database)
+
+
+# --- Where it belongs ----------------------------------------------------------------------------
+
+
+def test_a_ledger_opened_for_it_is_filled(ledger: Ledger, database: Database, run: Run) -> None:
+    plan = Plan(LAST, 5)
+    with Ledger(database, clock=SimulatedClock(plan.opens())) as early:
+        run(Desk(early).open_ledger(opening(), REGISTRAR))
+    assert run(demonstrate(database, plan)) > 50
+    with pytest.raises(LedgerNotEmpty) as refused:
+        run(demonstrate(database, plan))
+    assert str(ledger.head()) in str(refused.value)
+    assert str(ledger.head()) in refused.value.chinese()
+
+
+def test_a_ledger_of_another_purpose_is_not_filled(
+    ledger: Ledger, desk: Desk, database: Database, run: Run
+) -> None:
+    run(desk.open_ledger(given.opening(purpose="test-data"), given.REGISTRAR))
+    with pytest.raises(WrongPurpose):
+        run(demonstrate(database, Plan(LAST, 5)))
+    assert ledger.head() == 1
+
+
+def test_a_ledger_that_holds_anything_else_is_not_filled(
+    opened: Ledger, record: Record, database: Database, run: Run
+) -> None:
+    record(given.register())
+    with pytest.raises((LedgerNotEmpty, DateOrder)):
+        run(demonstrate(database, Plan(LAST, 5)))
+    # The same where it was opened early enough for the history.
+    with pytest.raises(LedgerNotEmpty):
+        run(demonstrate(database, Plan(date(2030, 1, 1), 5)))
+    assert opened.head() == 2
+
+
+def test_a_ledger_opened_after_history_begins_is_not_filled(
+    opened: Ledger, database: Database, run: Run
+) -> None:
+    with pytest.raises(DateOrder, match="2026-03-02"):
+        run(demonstrate(database, Plan(LAST, 5)))
+    assert opened.head() == 1
+
+
+def test_too_many_or_no_providers(database: Database, run: Run) -> None:
+    for providers in (0, 10_001):
+        with pytest.raises(ValueError, match="1 to 10,000"):
+            run(demonstrate(database, Plan(LAST, providers)))
+
+
+def test_killed_in_the_middle_the_next_filling_completes_it(
+    databases: Callable[[], Database], filled: Database
+) -> None:
+    database = databases()
+    command = ["demo", "--providers", str(WHOLE), "--last", str(LAST)]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", "from api.cli import main; main()", *command],
+            cwd=ROOT,
+            env=os.environ | {"CHENGXIN_DATABASE_URL": database.conninfo},
+            stderr=subprocess.PIPE,
+        )
+
+    wanted = states(filled)
+    with Ledger(database) as ledger:
+        for share in (0.15, 0.6):
+            killed = start()
+            deadline = time.monotonic() + 60
+            while ledger.head() < share * len(wanted) and killed.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            killed.send_signal(signal.SIGKILL)
+            killed.communicate()
+            assert killed.returncode == -signal.SIGKILL, "it ended before it could be killed"
+            assert ledger.head() < len(wanted)
+    # The parameters of the interrupted filling hold, whatever the next one asks for.
+    command[2], command[4] = "7", "2026-11-21"
+    last = start()
+    _, err = last.communicate(timeout=60)
+    assert last.returncode == 0, err.decode()
+    ours = [decode(state) for state in states(database)]
+    theirs = [decode(state) for state in wanted]
+    assert len(ours) == len(theirs)
+    assert len({event.id for event in ours}) == len({event.nonce for event in ours}) == len(ours)
+
+    def told(events: list[Event]) -> dict[str, list[tuple[str, Any]]]:
+        """Each stream's events with their times, but for ids, which an interruption changes."""
+        streams: dict[str, list[tuple[str, Any]]] = {}
+        for event in events:
+            data = event.data.model_dump(exclude={"target", "target_facts"})
+            if not isinstance(event.data, LedgerOpened):
+                streams.setdefault(event.stream, []).append((str(event.time), data))
+        return streams
+
+    assert told(ours) == told(theirs)

@@ -1,0 +1,397 @@
+"""`chengxin serve` and `worker` as real processes on real sockets, and what ends them.
+
+Each test starts the same command as `make run`, in a data directory of its own.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from ledger.embedded import Embedded
+
+ROOT = Path(__file__).resolve().parent.parent
+STARTS_SECONDS = 90.0
+STOPS_SECONDS = 20.0
+"""Generous: two cores may be shared with other tests. What is measured is in the assertions."""
+
+
+class Process:
+    """A `chengxin` process, its lines, and what it exported."""
+
+    def __init__(self, *arguments: object, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from api.cli import main; main()", *map(str, arguments)],
+            cwd=ROOT,
+            env=os.environ | {"LC_ALL": "C.UTF-8", "CHENGXIN_LOG_LEVEL": "warning"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, lines), daemon=True)
+            for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.err))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: Any, lines: list[str]) -> None:
+        lines.extend(iter(stream.readline, ""))
+
+    def exported(self, name: str) -> str:
+        """The value of an `export` line on stdout, once it is there."""
+        deadline = time.monotonic() + STARTS_SECONDS
+        while time.monotonic() < deadline:
+            for line in list(self.out):
+                if found := re.fullmatch(rf"export CHENGXIN_{name}=(\S+)\n", line):
+                    return found[1]
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"no {name}: {self.out} {self.err}")
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def ended(self) -> tuple[int, float]:
+        """Wait for the end; the exit code, and how long it took."""
+        began = time.monotonic()
+        code = self.process.wait(STOPS_SECONDS)
+        for reader in self._readers:
+            reader.join(STOPS_SECONDS)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+        return code, time.monotonic() - began
+
+    def kill(self) -> None:
+        """End it the hard way, if it runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.ended()
+
+
+def get(url: str, path: str, token: str | None = None, **headers: str) -> tuple[int, bytes]:
+    """Status and body of a GET."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    try:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(
+            "GET", path, headers=given | ({"Authorization": f"Bearer {token}"} if token else {})
+        )
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def head_of(url: str) -> int:
+    """The last position that a server knows."""
+    _, body = get(url, "/readyz")
+    return int(json.loads(body)["head"])
+
+
+def server_is_down(data_dir: Path) -> bool:
+    """Whether no server of this data directory accepts connections."""
+    for path in data_dir.rglob(".s.PGSQL.5432"):
+        try:
+            psycopg.connect(host=str(path.parent), user="chengxin", dbname="postgres").close()
+        except psycopg.OperationalError:
+            continue
+        return False
+    return True
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data directory whose path is short enough for a socket; removed with all in it."""
+    folder = Path(tempfile.mkdtemp(prefix="chengxin-serve-", dir="/tmp")).resolve()
+    folder.chmod(0o755)
+    yield folder / "data"
+    deadline = time.monotonic() + STOPS_SECONDS
+    while folder.exists():
+        # A keeper may still be leaving, and remove something just before us.
+        shutil.rmtree(folder, ignore_errors=time.monotonic() < deadline)
+
+
+@pytest.fixture
+def started() -> Iterator[list[Process]]:
+    """Processes to end whatever happens."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        if process.process.poll() is None:
+            process.kill()
+
+
+def run_demo(started: list[Process], data_dir: Path, **environment: str) -> Process:
+    """`make run`, on a free port."""
+    process = Process("serve", "--demo", "--port", 0, "--data-dir", data_dir, **environment)
+    started.append(process)
+    return process
+
+
+def test_first_run_fills_second_run_keeps_and_sigterm_ends_with_streams_open(
+    data_dir: Path, started: list[Process]
+) -> None:
+    first = run_demo(started, data_dir)
+    url = first.exported("URL")
+    tokens = {
+        name: first.exported(f"{name}TOKEN")
+        for name in ("", "AUDITOR_", "SUBSCRIBER_", "PROVIDER_")
+    }
+    provider = first.exported("PROVIDER")
+    head = head_of(url)
+    assert head > 5_000
+    assert get(url, "/")[0] == 200
+    status, page = get(url, f"/providers/{provider}")
+    assert status == 200
+    assert "演示" in page.decode()
+    for name, path in (
+        ("AUDITOR_", f"/v1/providers/{provider}/score?as_of=2026-01-01"),
+        ("PROVIDER_", f"/v1/providers/{provider}/score?as_of=2026-01-01"),
+        ("SUBSCRIBER_", "/v1/feed?limit=1"),
+        ("", f"/v1/providers/{provider}/events"),
+    ):
+        assert get(url, path, tokens[name])[0] == 200, name
+
+    with ExitStack() as stack:
+        streams = [stack.enter_context(open_stream(url, tokens["SUBSCRIBER_"])) for _ in range(3)]
+        first.signal(signal.SIGTERM)
+        code, seconds = first.ended()
+        assert (code, first.err[-1]) == (0, "Stopped.\n")
+        assert seconds < 10
+        assert server_is_down(data_dir)
+        for stream in streams:
+            assert stream.read().endswith(b"\n\n")  # to its end, between two events
+
+    second = run_demo(started, data_dir)
+    url = second.exported("URL")
+    assert head_of(url) == head
+    assert not any("invented" in line for line in second.err)
+    # The key is the folder's: a token outlives the process that gave it.
+    assert get(url, "/v1/feed?limit=1", tokens["SUBSCRIBER_"])[0] == 200
+    second.signal(signal.SIGINT)
+    assert second.ended()[0] == 0
+    assert server_is_down(data_dir)
+
+
+@contextmanager
+def open_stream(url: str, token: str) -> Iterator[http.client.HTTPResponse]:
+    """An event stream whose first event has come."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
+    with closing(connection):
+        connection.request("GET", "/v1/feed", headers=headers)
+        with connection.getresponse() as response:
+            assert response.status == 200
+            while not response.readline().startswith(b"data:"):
+                pass
+            yield response
+
+
+def test_after_kill_9_the_next_start_recovers_by_itself(
+    data_dir: Path, started: list[Process]
+) -> None:
+    # Once in the middle of the first filling, once while it serves.
+    filling = run_demo(started, data_dir)
+    with Embedded(data_dir) as embedded:
+        wait_for_events(embedded, 1_000)
+        filling.signal(signal.SIGKILL)
+        assert filling.ended()[0] == -signal.SIGKILL
+    serving = run_demo(started, data_dir)
+    url = serving.exported("URL")
+    head = head_of(url)
+    assert head > 5_000
+    serving.signal(signal.SIGKILL)
+    assert serving.ended()[0] == -signal.SIGKILL
+    again = run_demo(started, data_dir)
+    url = again.exported("URL")
+    assert head_of(url) == head
+    assert get(url, f"/providers/{again.exported('PROVIDER')}")[0] == 200
+    again.signal(signal.SIGTERM)
+    assert again.ended()[0] == 0
+
+
+def wait_for_events(embedded: Embedded, count: int) -> None:
+    """Until so many events are recorded."""
+    deadline = time.monotonic() + STARTS_SECONDS
+    with psycopg.connect(embedded.conninfo(), autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            made = connection.execute("SELECT to_regclass('ledger.chengxin_head')").fetchone()
+            if made is not None and made[0] is not None:
+                row = connection.execute("SELECT position FROM ledger.chengxin_head").fetchone()
+                if row is not None and row[0] >= count:
+                    return
+            time.sleep(0.005)
+    raise AssertionError("nothing was recorded")
+
+
+def test_a_signal_during_the_first_filling_ends_it_in_order(
+    data_dir: Path, started: list[Process]
+) -> None:
+    for number, events in ((signal.SIGTERM, 300), (signal.SIGINT, 3_000)):
+        process = run_demo(started, data_dir)
+        with Embedded(data_dir) as embedded:
+            wait_for_events(embedded, events)
+            process.signal(number)
+            code, _ = process.ended()
+        assert code == 0, process.err
+        assert "Traceback" not in "".join(process.err)
+    assert server_is_down(data_dir)
+
+
+def test_two_share_a_data_dir_and_the_first_may_leave(
+    data_dir: Path, started: list[Process]
+) -> None:
+    first, second = run_demo(started, data_dir), run_demo(started, data_dir)
+    urls = first.exported("URL"), second.exported("URL")
+    assert urls[0] != urls[1]
+    assert head_of(urls[0]) == head_of(urls[1]) > 5_000
+    first.signal(signal.SIGTERM)
+    assert first.ended()[0] == 0
+    assert get(urls[1], "/")[0] == 200
+    assert not server_is_down(data_dir)
+    second.signal(signal.SIGTERM)
+    assert second.ended()[0] == 0
+    assert server_is_down(data_dir)
+
+
+def test_a_taken_port_is_told_before_anything_is_started(
+    data_dir: Path, started: list[Process]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = Process("serve", "--demo", "--port", port, "--data-dir", data_dir)
+        started.append(process)
+        code, _ = process.ended()
+    assert code == 3
+    assert process.err == [
+        f"chengxin: cannot listen on 127.0.0.1 port {port}: Address already in use;"
+        " choose another with --port\n"
+    ]
+    assert not data_dir.exists()
+
+
+def test_a_second_signal_ends_it_at_once(data_dir: Path, started: list[Process]) -> None:
+    process = run_demo(started, data_dir)
+    with open_stream(process.exported("URL"), process.exported("SUBSCRIBER_TOKEN")):
+        # Both at once, so that the first one has no time to end it in order.
+        process.signal(signal.SIGSTOP)
+        process.signal(signal.SIGINT)
+        process.signal(signal.SIGTERM)
+        process.signal(signal.SIGCONT)
+        code, seconds = process.ended()
+    assert code == 130
+    assert seconds < 5
+    deadline = time.monotonic() + STOPS_SECONDS
+    while not server_is_down(data_dir):
+        assert time.monotonic() < deadline, "the keeper did not stop the server"
+        time.sleep(0.1)
+
+
+def test_other_hosts_need_a_key_on_purpose(data_dir: Path, started: list[Process]) -> None:
+    process = Process("serve", "--host", "0.0.0.0", "--port", 0, "--data-dir", data_dir)
+    started.append(process)
+    assert process.ended()[0] == 2
+    assert "CHENGXIN_KEY_DIR" in process.err[0]
+    assert not data_dir.exists()
+
+
+def test_without_a_ledger_it_serves_and_says_what_is_missing(
+    data_dir: Path, started: list[Process]
+) -> None:
+    process = Process("serve", "--port", 0, "--data-dir", data_dir)
+    started.append(process)
+    url = process.exported("URL")
+    assert get(url, "/healthz")[0] == 200
+    assert any("chengxin open" in line for line in process.err)
+    assert not any("TOKEN" in line for line in process.out)
+    process.signal(signal.SIGTERM)
+    assert process.ended()[0] == 0
+
+
+def test_a_dead_database_server_comes_back_and_a_worker_does_the_following(
+    data_dir: Path, started: list[Process]
+) -> None:
+    serving = run_demo(started, data_dir)
+    url, provider = serving.exported("URL"), serving.exported("PROVIDER")
+    postmaster = int((data_dir / "pg" / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGKILL)
+    deadline = time.monotonic() + STARTS_SECONDS
+    while get(url, f"/v1/disclosure/providers/{provider}")[0] != 200 or not is_ready(url):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    bare = Process("serve", "--no-worker", "--port", 0, "--data-dir", data_dir)
+    started.append(bare)
+    other = bare.exported("URL")
+    serving.signal(signal.SIGTERM)
+    assert serving.ended()[0] == 0
+    # Nobody follows the log now.
+    admit(other, bare.exported("TOKEN"), provider)
+    assert json.loads(get(other, "/readyz")[1])["projections"]["scores_1"]["lag"] == 1
+    worker = Process("worker", "--data-dir", data_dir)
+    started.append(worker)
+    while not is_ready(other) or lag_of(other):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    worker.signal(signal.SIGTERM)
+    code, seconds = worker.ended()
+    assert (code, worker.err[-1]) == (0, "Stopped.\n")
+    assert seconds < 10
+
+
+def is_ready(url: str) -> bool:
+    return get(url, "/readyz")[0] == 200
+
+
+def lag_of(url: str) -> int:
+    projections = json.loads(get(url, "/readyz")[1])["projections"]
+    return max(int(one["lag"]) for one in projections.values())
+
+
+def admit(url: str, token: str, provider: str) -> None:
+    """Record something by HTTP: a contract that was performed."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    body = {
+        "contract": "HT-TEST-1",
+        "counterparty": "0198c7a0-0000-4000-8000-0000000000c9",
+        "on": "2026-01-05",
+        "evidence": [
+            {
+                "sha256": "ab" * 32,
+                "media_type": "application/pdf",
+                "size_bytes": 1,
+                "custodian": "DEMO-REGISTRY",
+            }
+        ],
+    }
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    connection.request("POST", f"/v1/providers/{provider}/contracts", json.dumps(body), headers)
+    response = connection.getresponse()
+    assert response.status == 201, response.read()
+    connection.close()
