@@ -149,7 +149,10 @@ class Feed:
             elif self._tail.position > position:
                 await rest(LONGEST_PAUSE_SECONDS, stopping)
                 yield HEARTBEAT
-            elif await self._news(position, HEARTBEAT_SECONDS, stopping.wait()) <= position:
+            elif (
+                await self._news(position, HEARTBEAT_SECONDS, stopping.wait()) <= position
+                and not stopping.is_set()
+            ):
                 yield HEARTBEAT
 
     async def _wait(self, request: Request, reader: Reader, page: Page, seconds: int) -> list[Line]:

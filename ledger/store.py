@@ -20,8 +20,10 @@ from eventsourcing.persistence import (
     ApplicationRecorder,
     BaseInfrastructureFactory,
     InfrastructureFactory,
+    InterfaceError,
     JSONTranscoder,
     Mapper,
+    OperationalError,
     StoredEvent,
 )
 from eventsourcing.postgres import PostgresDatastore, PostgresFactory
@@ -34,6 +36,7 @@ from ledger.appender import Appender
 from ledger.database import Database
 from ledger.entropy import Entropy
 from ledger.envelope import Event, decode
+from ledger.errors import Unavailable
 from ledger.recorder import Recorder
 
 POOL_SIZE = 8
@@ -141,7 +144,13 @@ class Ledger(Application[str]):
         self.random = random or Entropy()
         self.appender = Appender(database, clock=clock)
         self.datastore = Datastore(database)
-        super().__init__()
+        try:
+            super().__init__()
+        except (OperationalError, InterfaceError) as error:
+            # The library asks the database once; nobody will close what could not be made.
+            self.appender.close()
+            self.datastore.close()
+            raise Unavailable from error
         name = f"{database.schema}.{database.application}_"
         self._read = (
             f"SELECT notification_id, state FROM {name}events"

@@ -351,7 +351,7 @@ def test_a_dead_database_server_comes_back_and_a_worker_does_the_following(
     serving.signal(signal.SIGTERM)
     assert serving.ended()[0] == 0
     # Nobody follows the log now.
-    admit(other, bare.exported("TOKEN"), provider)
+    complete(other, bare.exported("TOKEN"), provider, "HT-TEST-1")
     assert json.loads(get(other, "/readyz")[1])["projections"]["scores_1"]["lag"] == 1
     worker = Process("worker", "--data-dir", data_dir)
     started.append(worker)
@@ -373,12 +373,11 @@ def lag_of(url: str) -> int:
     return max(int(one["lag"]) for one in projections.values())
 
 
-def admit(url: str, token: str, provider: str) -> None:
-    """Record something by HTTP: a contract that was performed."""
+def complete(url: str, token: str, provider: str, contract: str) -> int:
+    """Record by HTTP that a contract was performed; its position."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     body = {
-        "contract": "HT-TEST-1",
+        "contract": contract,
         "counterparty": "0198c7a0-0000-4000-8000-0000000000c9",
         "on": "2026-01-05",
         "evidence": [
@@ -391,7 +390,60 @@ def admit(url: str, token: str, provider: str) -> None:
         ],
     }
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    connection.request("POST", f"/v1/providers/{provider}/contracts", json.dumps(body), headers)
-    response = connection.getresponse()
-    assert response.status == 201, response.read()
-    connection.close()
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    with closing(connection):
+        connection.request("POST", f"/v1/providers/{provider}/contracts", json.dumps(body), headers)
+        response = connection.getresponse()
+        answer = response.read()
+        assert response.status == 201, answer
+        return int(json.loads(answer)["position"])
+
+
+def test_tail_goes_on_after_the_server_was_killed_and_started_again(
+    data_dir: Path, started: list[Process]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serving = Process("serve", "--demo", "--port", port, "--data-dir", data_dir)
+    started.append(serving)
+    url, provider = serving.exported("URL"), serving.exported("PROVIDER")
+    token, head = serving.exported("TOKEN"), head_of(url)
+    tail = Process("tail", "--url", url, "--token", token, "--after", head - 2)
+    now = Process("tail", CHENGXIN_URL=url, CHENGXIN_TOKEN=token)
+    started += [tail, now]
+    assert wait_for_lines(tail, 2) == [head - 1, head]
+    # Where the second begins is its own look at the head; the first is ahead of it in starting.
+    positions = [complete(url, token, provider, "HT-1")]
+    assert wait_for_lines(tail, 3)[2:] == positions
+    serving.signal(signal.SIGKILL)
+    serving.ended()
+    again = Process("serve", "--demo", "--port", port, "--data-dir", data_dir)
+    started.append(again)
+    assert again.exported("URL") == url
+    while len(now.err) == 0:  # it has noticed, so it was connected
+        time.sleep(0.02)
+    positions += [complete(url, token, provider, f"HT-{number}") for number in (2, 3)]
+    assert wait_for_lines(tail, 5) == [head - 1, head, *positions]
+    assert wait_for_lines(now, 2)[-2:] == positions[-2:]
+    assert tail.err, "nothing was said about the break"
+    tail.signal(signal.SIGINT)
+    assert tail.ended()[0] == 130
+    assert "Traceback" not in "".join(tail.err)
+
+
+def wait_for_lines(tail: Process, count: int) -> list[int]:
+    """The positions of the lines printed, once there are so many."""
+    deadline = time.monotonic() + STARTS_SECONDS
+    while len(tail.out) < count:
+        assert time.monotonic() < deadline, (tail.out, tail.err)
+        time.sleep(0.02)
+    return [int(json.loads(line)["sequence"]) for line in tail.out]
+
+
+def test_tail_with_a_token_that_is_none_is_refused(data_dir: Path, started: list[Process]) -> None:
+    serving = run_demo(started, data_dir)
+    tail = Process("tail", "--url", serving.exported("URL"), "--token", "x")
+    started.append(tail)
+    assert tail.ended()[0] == 1
+    assert tail.err[0].startswith("chengxin: 401: ")
+    assert tail.out == []
