@@ -257,7 +257,7 @@ READS = {
         "operations",
         "问题类型 · A problem type",
         json_answer(answers.ProblemType),
-        (404, 500),
+        (404, 422, 500),
     ),
     "/healthz": Read("operations", "存活 · Alive", json_answer(answers.Health), (500,)),
     "/readyz": Read("operations", "就绪 · Ready", json_answer(answers.Readiness), (500,)),

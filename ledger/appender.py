@@ -15,6 +15,7 @@ Only when the database stays away is the answer "outcome unknown".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time as monotonic
 from collections import deque
@@ -306,7 +307,8 @@ def _deliver(batch: Sequence[Request]) -> None:
         else:
             loops.setdefault(request.loop, []).append(request.deliver)
     for loop, deliveries in loops.items():
-        if not loop.is_closed():
+        # A loop that was closed meanwhile has nobody left who waits.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_call_all, deliveries)
 
 

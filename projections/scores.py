@@ -146,12 +146,18 @@ class Scores:
                 [SETTLE_PROVIDERS, today, SETTLE_PROVIDERS],
             ).fetchall()
         ]
-        if not subjects:
-            cursor.execute(
-                f"UPDATE {self.schema}.progress SET day = %s WHERE day < %s".encode(),
-                [today, today],
-            )
-            return False
+        if subjects:
+            self._compute(cursor, subjects, today, position)
+        if len(subjects) >= SETTLE_PROVIDERS:
+            return True
+        cursor.execute(
+            f"UPDATE {self.schema}.progress SET day = %s WHERE day < %s".encode(), [today, today]
+        )
+        return False
+
+    def _compute(
+        self, cursor: Cursor[tuple[Any, ...]], subjects: Sequence[str], today: date, position: int
+    ) -> None:
         scales = self.scales(position)
         facts: defaultdict[str, list[Fact]] = defaultdict(list)
         for subject, fact in cursor.execute(
@@ -173,7 +179,6 @@ class Scores:
             " WHERE s.subject = n.subject".encode(),
             [list(column) for column in zip(*rows, strict=True)],
         )
-        return True
 
     def rulebooks(self, up_to: int | None = None) -> Rulebooks:
         """The rulebooks published up to a position (None: so far); read when the stream grows."""

@@ -25,12 +25,12 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ledger.appender import Key
 from ledger.database import Database, migrate
 from ledger.embedded import Embedded
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
-from ledger.appender import Key
 from ledger.store import Ledger
 from tests import given
 

@@ -123,6 +123,7 @@ def serving(
     new_ledger: Callable[[Database, Callable[[], datetime]], Ledger],
     opened: bool = True,
     with_tokens: bool = True,
+    access_log: bool = False,
     **settings: Any,
 ) -> Iterator[Served]:
     """A server over a database, in a thread of its own."""
@@ -136,7 +137,7 @@ def serving(
         follower = Follower(ledger, tail, [scores, disclosure], today=lambda: local_day(clock()))
         follower.start()
         stack.callback(follower.stop)
-        chosen = Settings(key_dir=keys, port=0, access_log=False, **settings)
+        chosen = Settings(key_dir=keys, port=0, access_log=access_log, **settings)
         tokens = Tokens(
             keys,
             issuer=chosen.token_issuer,

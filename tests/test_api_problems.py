@@ -93,7 +93,7 @@ def test_every_problem_is_whole_in_both_languages(code: str) -> None:
     else:
         error = kind(**dict.fromkeys(names, Words("fact", "事实")))
     for language in ("zh", "en"):
-        told = problems.document(error, language)  # type: ignore[arg-type]
+        told = problems.document(error, language)
         answers.Problem.model_validate(told)
         for name in ("title", "detail", "advice"):
             assert told[name].strip()

@@ -33,7 +33,14 @@ from ledger.store import Ledger, system_clock
 from ledger.tail import Tail
 from projections import facts
 from projections.disclosure import PUBLIC, Disclosure
-from projections.runner import Follower, Projection, Row, Status, migrate_projections
+from projections.runner import (
+    Follower,
+    Projection,
+    Row,
+    Status,
+    advance,
+    migrate_projections,
+)
 from projections.scores import Scores
 from tests import given
 from tests.conftest import Clock, Record, Run, new_ledger
@@ -240,6 +247,18 @@ def test_two_followers_do_the_work_once(
                     assert one.wait_for(receipt.position, SOON_SECONDS)
                     assert other.wait_for(receipt.position, SOON_SECONDS)
     assert folded == list(range(1, 20))
+
+
+def test_a_spare_that_finds_the_work_taken_does_nothing(migrated: Ledger, record: Record) -> None:
+    record(given.register())
+    scores = Scores(migrated)
+    with migrated.database.connect() as first, migrated.database.connect() as spare:
+        with first.transaction():
+            first.execute("SELECT FROM scores_1.progress FOR UPDATE")
+            assert not advance(spare, migrated, scores, today=given.TODAY)
+            assert scores.position() == 0
+        assert advance(spare, migrated, scores, today=given.TODAY)
+        assert scores.position() == 2
 
 
 def test_a_spare_takes_over_when_the_first_is_killed(migrated: Ledger, record: Record) -> None:

@@ -12,6 +12,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 Fault = Literal["lose the request", "lose the reply", "leave the server at work"]
 SOCKET_NAME = ".s.PGSQL.5432"
 CHUNK_BYTES = 1024 * 1024
+WAIT_SECONDS = 10
 
 
 class Wire:
@@ -46,9 +48,20 @@ class Wire:
         """The next request that contains `mark` meets this fault, once."""
         self._plan[mark.encode()] = fault
 
+    def wait(self, mark: str) -> None:
+        """Return when the planned fault has happened."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while mark.encode() not in self.happened:
+            assert time.monotonic() < deadline, f"no request with {mark} came along"
+            time.sleep(0.005)
+
+    def refuse(self) -> None:
+        """Let existing connections be; refuse new ones until `bring_up`."""
+        self._down.set()
+
     def take_down(self) -> None:
         """Cut every connection; refuse new ones until `bring_up`."""
-        self._down.set()
+        self.refuse()
         for one in self._sockets:
             _cut(one)
 
