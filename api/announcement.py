@@ -36,13 +36,13 @@ def announce(
         tell(
             words(
                 "No ledger is opened here yet: chengxin open --help",
-                "此处尚未开立账本:chengxin open --help",
+                "此处尚未开立账本：chengxin open --help",
             )
         )
     elif opening.purpose == "demonstration" and is_loopback(settings.host) and tokens is not None:
         _put_tokens(house, tokens, settings.token_hours)
     else:
-        tell(words("For a token: chengxin token --help", "签发令牌:chengxin token --help"))
+        tell(words("For a token: chengxin token --help", "签发令牌：chengxin token --help"))
 
 
 def _put_tokens(house: House, tokens: Tokens, hours: int) -> None:

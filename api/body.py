@@ -124,7 +124,7 @@ def _inexact(data: Any, loc: tuple[str | int, ...]) -> Iterator[Flaw]:
         for index, value in enumerate(data):
             yield from _inexact(value, (*loc, index))
     elif isinstance(data, float):
-        yield Flaw(loc, Words("a number is whole; amounts are texts", "数字须为整数,数额写作文本"))
+        yield Flaw(loc, Words("a number is whole; amounts are texts", "数字须为整数，数额写作文本"))
     elif isinstance(data, int) and abs(data) > MAX_INTEGER:
         yield Flaw(loc, Words("an integer lies within ±(2^53-1)", "整数须在 ±(2^53-1) 之间"))
     elif isinstance(data, str) and "\0" in data:

@@ -38,16 +38,18 @@ app.add_typer(operate.app)
 
 @app.command(help=words("Issue a token for the HTTP interface.", "签发访问接口所用的令牌。"))
 def token(
-    role: Annotated[str, typer.Option(help=words("Such as registrar.", "角色,如 registrar。"))],
+    role: Annotated[str, typer.Option(help=words("Such as registrar.", "角色，如 registrar。"))],
     org: Annotated[
         str,
         typer.Option(
-            help=words("The organisation; a provider's own code.", "机构代码;服务商填自身代码。")
+            help=words("The organisation; a provider's own code.", "机构代码；服务商填自身代码。")
         ),
     ],
     ref: Annotated[
         str | None,
-        typer.Option(help=words("The person's random reference (UUID).", "人员的随机编号(UUID)。")),
+        typer.Option(
+            help=words("The person's random reference (UUID).", "人员的随机编号（UUID）。")
+        ),
     ] = None,
     hours: Annotated[
         int | None, typer.Option(help=words("For how long it is good.", "有效小时数。"))
@@ -72,12 +74,12 @@ def token(
     )
 
 
-@app.command(help=words("Score cases offline, one a line.", "离线评分,每行一个案例。"))
+@app.command(help=words("Score cases offline, one a line.", "离线评分，每行一个案例。"))
 def score(
     cases: Annotated[
         typer.FileBinaryRead,
         typer.Argument(
-            metavar="CASES", help=words("JSON Lines, or - .", "JSON Lines 文件,或 - 。")
+            metavar="CASES", help=words("JSON Lines, or - .", "JSON Lines 文件，或 - 。")
         ),
     ],
 ) -> None:
@@ -109,21 +111,23 @@ def import_file(
     file: Annotated[
         Path,
         typer.Argument(
-            exists=True, dir_okay=False, help=words("CSV, plain or gzip.", "CSV,可为 gzip。")
+            exists=True, dir_okay=False, help=words("CSV, plain or gzip.", "CSV，可为 gzip。")
         ),
     ],
     mapping: Annotated[
         Path,
         typer.Option(
-            exists=True, dir_okay=False, help=words("How to read it.", "映射文件(TOML)。")
+            exists=True, dir_okay=False, help=words("How to read it.", "映射文件（TOML）。")
         ),
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help=words("Judge only.", "只检查,不写入。"))
+        bool, typer.Option("--dry-run", help=words("Judge only.", "只检查，不写入。"))
     ] = False,
     report: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help=words("Issues as JSON Lines.", "问题清单(JSON Lines)。")),
+        typer.Option(
+            dir_okay=False, help=words("Issues as JSON Lines.", "问题清单（JSON Lines）。")
+        ),
     ] = None,
     org: Annotated[str, typer.Option(help=words("Who records.", "登记机构代码。"))] = OPERATOR,
     data_dir: DataDir = None,
@@ -150,7 +154,7 @@ def import_file(
                 report=report,
             )
     except KeyboardInterrupt:
-        tell(words("Interrupted; run it again to go on.", "已中断;再次运行即可继续。"))
+        tell(words("Interrupted; run it again to go on.", "已中断；再次运行即可继续。"))
         raise
     if as_json:
         put_json(asdict(tally) | {"dry_run": dry_run})
@@ -174,7 +178,7 @@ def tail(
     after: Annotated[
         int | None,
         typer.Option(
-            min=0, help=words("From there on; default: now.", "自此位置之后,默认自当前起。")
+            min=0, help=words("From there on; default: now.", "自此位置之后，默认自当前起。")
         ),
     ] = None,
 ) -> None:
@@ -214,7 +218,7 @@ def _failure(error: Exception) -> tuple[int, str] | None:
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         return UNAVAILABLE, words(
             "the database has no schema of this version; run `chengxin migrate`",
-            "数据库没有本版本的结构,请先运行 `chengxin migrate`",
+            "数据库没有本版本的结构，请先运行 `chengxin migrate`",
         )
     kinds: list[tuple[int, tuple[type[Exception], ...]]] = [
         (UNAVAILABLE, (psycopg.OperationalError, PoolTimeout, EmbeddedError, PortTaken)),

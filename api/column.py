@@ -221,7 +221,7 @@ def _table_reader(table: Mapping[str, object]) -> Callable[[str], object]:
             known = ", ".join(repr(one) for one in table)
             why = Words(
                 f"{shown(text)} is not in the value table, which has {known}",
-                f"{shown(text)} 不在取值表中,表中有:{known}",
+                f"{shown(text)} 不在取值表中，表中有：{known}",
             )
             raise BadCell("not-in-table", why) from None
 

@@ -257,7 +257,7 @@ def understand(write: Write, path: dict[str, Any], written: Any) -> Order:
     return Order(command, identifier, parts)
 
 
-NO_ID = Words("the id of an event, a UUID", "应为事件编号(UUID)")
+NO_ID = Words("the id of an event, a UUID", "应为事件编号（UUID）")
 IN_ADDRESS = Words("the address names the target", "对象已由地址指明")
 
 
@@ -271,7 +271,7 @@ def check_issuer(command: Data, claims: Claims) -> None:
     if issuer is not None and issuer.kind != kind:
         what = Words(
             f"record what a body of kind {issuer.kind} decided, only of kind {kind}",
-            f"记录 {issuer.kind} 类机构的决定(只可记录 {kind} 类)",
+            f"记录 {issuer.kind} 类机构的决定（只可记录 {kind} 类）",
         )
         raise not_allowed(claims, what)
 

@@ -84,7 +84,7 @@ class CsvFile:
                 continue
             count = len(one.cells)
             why = f"{count} fields where the header has {wanted}"
-            yield Fault(one.line, Words(why, f"有 {count} 个字段,表头有 {wanted} 个"))
+            yield Fault(one.line, Words(why, f"有 {count} 个字段，表头有 {wanted} 个"))
 
     def _next(self) -> tuple[int, bytes] | Fault | None:
         return self._ahead.popleft() if self._ahead else next(self._lines, None)
@@ -134,7 +134,7 @@ class CsvFile:
             where, bad = error.start + 1, raw[error.start : error.start + 4].hex(" ")
             return Words(
                 f"not {self._encoding} at byte {where} of the line ({bad})",
-                f"第 {where} 个字节起不是 {self._encoding} 编码({bad})",
+                f"第 {where} 个字节起不是 {self._encoding} 编码（{bad}）",
             )
         if "\0" in text:
             return Words("contains a NUL character", "含有 NUL 字符")
@@ -144,7 +144,7 @@ class CsvFile:
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 return UNCLOSED
-            return Words(f"malformed: {error}", f"格式错误:{error}")
+            return Words(f"malformed: {error}", f"格式错误：{error}")
         return rows[0]
 
 
@@ -163,7 +163,7 @@ def _physical_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes] | Fault]:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             why = Words(
                 f"the compressed file is damaged from here on: {error}",
-                f"压缩文件自此处起损坏:{error}",
+                f"压缩文件自此处起损坏：{error}",
             )
             yield Fault(number + 1, why)
             return

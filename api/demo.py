@@ -58,7 +58,7 @@ class LedgerNotEmpty(LedgerError):
     """{what} needs a ledger with nothing in it but its opening; this one is at {position}."""
 
     code = "ledger-not-empty"
-    zh = "{what}要求账本除开立事件外没有其他内容;本账本已到位置 {position}。"
+    zh = "{what}要求账本除开立事件外没有其他内容；本账本已到位置 {position}。"
 
 
 class SimulatedClock:

@@ -65,7 +65,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "ConfirmBreach": {
         **FINDING,
         "issuer": {"kind": "COURT", "name": "示例市人民法院"},
-        "document_no": "(2026)示0199民初5号",
+        "document_no": "（2026）示0199民初5号",
         "incident": "INC-2026-0055",
         "category": "CONTRACT",
         "family": "LATE_DELIVERY",

@@ -201,7 +201,7 @@ class Import:
             else:
                 why = Words(
                     f"the same key as line {line}, but other content",
-                    f"关键列与第 {line} 行相同,内容却不同",
+                    f"关键列与第 {line} 行相同，内容却不同",
                 )
                 self._refuse(row.line, "row.key", "key-taken", why)
         return new

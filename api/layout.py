@@ -96,7 +96,7 @@ def scale_of(rulebook: Rulebook, score: str) -> dict[str, Any]:
         )
         upto = start
     ends = "、".join(f"{band['name']} 级 {band['threshold']} 分起" for band in bands)
-    return {"bands": bands, "label": f"诚信分 {score}，满分 100;{ends}"}
+    return {"bands": bands, "label": f"诚信分 {score}，满分 100；{ends}"}
 
 
 def bands_in_words(rulebook: Rulebook) -> list[dict[str, str]]:

@@ -303,7 +303,7 @@ def _build(recording: Recording, cells: Cells, raw: bytes, problems: list[Proble
     except ValidationError as error:
         for one in error.errors():
             field = ".".join(map(str, one["loc"])) or recording.command
-            problems.append(Problem(field, "invalid", Words(one["msg"], f"取值无效:{one['msg']}")))
+            problems.append(Problem(field, "invalid", Words(one["msg"], f"取值无效：{one['msg']}")))
         return None
 
 

@@ -40,13 +40,15 @@ def migrate(data_dir: DataDir = None, as_json: Json = False) -> None:
         tell(words("The schema is up to date.", "数据库结构已是最新。"))
 
 
-@app.command("open", help=words("Open the ledger: its first event.", "开立账本,即写入第一个事件。"))
+@app.command(
+    "open", help=words("Open the ledger: its first event.", "开立账本，即写入第一个事件。")
+)
 def open_ledger(
     name: Annotated[str, typer.Option(help=words("The ledger's name.", "账本名称。"))],
     origin: Annotated[
         str,
         typer.Option(
-            help=words("The log's origin, a URL without scheme.", "日志来源(不含协议的网址)。")
+            help=words("The log's origin, a URL without scheme.", "日志来源（不含协议的网址）。")
         ),
     ],
     purpose: Annotated[str, typer.Option(help="production | demonstration | test-data")],
@@ -56,7 +58,8 @@ def open_ledger(
             exists=True,
             dir_okay=False,
             help=words(
-                "A rulebook (JSON) instead of the shipped one.", "规则文件(JSON),默认用自带规则。"
+                "A rulebook (JSON) instead of the shipped one.",
+                "规则文件（JSON），默认用自带规则。",
             ),
         ),
     ] = None,
@@ -94,7 +97,7 @@ def open_ledger(
     if as_json:
         put_json(receipt._asdict() | {"name": name, "purpose": purpose})
     else:
-        tell(words(f"Opened {name} ({purpose}).", f"已开立账本:{name}({purpose})。"))
+        tell(words(f"Opened {name} ({purpose}).", f"已开立账本：{name}（{purpose}）。"))
 
 
 @app.command(help=words("Fill an empty demonstration ledger.", "填充空的演示账本。"))
@@ -105,7 +108,7 @@ def demo(
     seed: Annotated[int | None, typer.Option(help=words("Of the invention.", "随机种子。"))] = None,
     last: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help=words("The last day.", "历史截止日,默认今日。")),
+        typer.Option(formats=["%Y-%m-%d"], help=words("The last day.", "历史截止日，默认今日。")),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -141,7 +144,7 @@ def fill(database: Database, plan: Plan) -> int:
         tell(
             words(
                 f"{plan.providers:,} invented providers, {head:,} events",
-                f"虚构服务商 {plan.providers:,} 家,事件 {head:,} 个",
+                f"虚构服务商 {plan.providers:,} 家，事件 {head:,} 个",
             )
             + f" ({meter.seconds():.1f} s, {meter.rate()})"
         )
@@ -160,10 +163,11 @@ def serve(
         ),
     ] = False,
     host: Annotated[
-        str | None, typer.Option(help=words("Where to listen.", "监听地址,默认 127.0.0.1。"))
+        str | None, typer.Option(help=words("Where to listen.", "监听地址，默认 127.0.0.1。"))
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help=words("0 takes a free one.", "监听端口,默认 8000;0 为任选。"))
+        int | None,
+        typer.Option(help=words("0 takes a free one.", "监听端口，默认 8000；0 为任选。")),
     ] = None,
     no_worker: Annotated[
         bool,
@@ -209,7 +213,7 @@ def serve(
     tell(words("Stopped.", "已停止。"))
 
 
-@app.command(help=words("Follow the log without serving.", "只跟随日志,不提供 HTTP 服务。"))
+@app.command(help=words("Follow the log without serving.", "只跟随日志，不提供 HTTP 服务。"))
 def worker(data_dir: DataDir = None) -> None:
     """`chengxin worker`."""
     from api import journal

@@ -70,7 +70,7 @@ def tokens_of(settings: Settings) -> Any:
     folder = settings.keys()
     if folder is None:
         en = f"with {PREFIX}DATABASE_URL set, name the folder of the keys in {PREFIX}KEY_DIR"
-        zh = f"已设置 {PREFIX}DATABASE_URL,请以 {PREFIX}KEY_DIR 指明密钥目录"
+        zh = f"已设置 {PREFIX}DATABASE_URL，请以 {PREFIX}KEY_DIR 指明密钥目录"
         fail(USAGE, words(en, zh))
     return Tokens(
         folder,

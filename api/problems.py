@@ -121,7 +121,7 @@ def _flaw(loc: Sequence[str | int], error: Mapping[str, Any]) -> Flaw:
     return Flaw(loc, Words(message, template.format(**context) if template else "不符合要求"))
 
 
-NO_DAY = Words("a day that exists, written YYYY-MM-DD", "应为存在的日期,写作 YYYY-MM-DD")
+NO_DAY = Words("a day that exists, written YYYY-MM-DD", "应为存在的日期，写作 YYYY-MM-DD")
 OF_DATE = re.compile("Invalid isoformat|day is out|month must|year ")
 """How `date.fromisoformat` begins what it says; the first of these repeats the value."""
 OUR_MESSAGES = {

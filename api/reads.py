@@ -53,7 +53,7 @@ PUBLIC_SCORE = (
 )
 NO_DAY = Words(
     "a day that exists, from 1900 to 2200, written YYYY-MM-DD",
-    "应为 1900 年至 2200 年之间存在的日期,写作 YYYY-MM-DD",
+    "应为 1900 年至 2200 年之间存在的日期，写作 YYYY-MM-DD",
 )
 UNPRINTABLE_TEXT = Words(
     "control and format characters are not allowed", "不允许控制字符和格式字符"

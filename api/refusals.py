@@ -17,7 +17,7 @@ class Unparsable(LedgerError):
 
     code = "unparsable"
     status = 400
-    zh = "请求体不是合格的 JSON:{why}。"
+    zh = "请求体不是合格的 JSON：{why}。"
 
 
 class InvalidKey(LedgerError):
@@ -25,7 +25,7 @@ class InvalidKey(LedgerError):
 
     code = "invalid-key"
     status = 400
-    zh = "Idempotency-Key 应只有一个,且为 1 至 {limit} 个可见 ASCII 字符。"
+    zh = "Idempotency-Key 应只有一个，且为 1 至 {limit} 个可见 ASCII 字符。"
 
 
 class TokenRefused(LedgerError):
@@ -40,7 +40,7 @@ class TokenMissing(TokenRefused):
     """This needs a token: send the header Authorization: Bearer <token>."""
 
     code = "token-missing"
-    zh = "该操作需要令牌:请发送请求头 Authorization: Bearer <令牌>。"
+    zh = "该操作需要令牌：请发送请求头 Authorization: Bearer <令牌>。"
 
 
 class TokenMalformed(TokenRefused):
@@ -68,14 +68,14 @@ class TokenExpired(TokenRefused):
     """The token has expired; ask for a new one."""
 
     code = "token-expired"
-    zh = "令牌已过期,请申请新的令牌。"
+    zh = "令牌已过期，请申请新的令牌。"
 
 
 class TokenNotYetValid(TokenRefused):
     """The token is not valid yet; compare the clocks."""
 
     code = "token-not-yet-valid"
-    zh = "令牌尚未生效,请核对时钟。"
+    zh = "令牌尚未生效，请核对时钟。"
 
 
 class TokenWrongIssuer(TokenRefused):
@@ -96,7 +96,7 @@ class TokensOff(TokenRefused):
     """This server has no key to verify tokens with; its operator must set CHENGXIN_KEY_DIR."""
 
     code = "tokens-off"
-    zh = "本服务未配置验证令牌的密钥,须由运维人员设置 CHENGXIN_KEY_DIR。"
+    zh = "本服务未配置验证令牌的密钥，须由运维人员设置 CHENGXIN_KEY_DIR。"
 
 
 class DayNotPublic(LedgerError):
@@ -108,7 +108,7 @@ class DayNotPublic(LedgerError):
     code = "day-not-public"
     status = 403
     zh = (
-        "公众只能查看今日({today})的评分;"
+        "公众只能查看今日（{today}）的评分；"
         "查看 {asked} 的评分须持工作人员、审计人员或该服务商本身的令牌。"
     )
 
@@ -126,7 +126,7 @@ class UnknownPosition(LedgerError):
 
     code = "unknown-position"
     status = 404
-    zh = "位置 {position} 没有事件,目前最后一个位置是 {head}。"
+    zh = "位置 {position} 没有事件，目前最后一个位置是 {head}。"
 
 
 class UnknownType(LedgerError):
@@ -142,7 +142,7 @@ class MethodNotAllowed(LedgerError):
 
     code = "method-not-allowed"
     status = 405
-    zh = "{path} 不支持 {method} 方法,只支持 {allowed}。"
+    zh = "{path} 不支持 {method} 方法，只支持 {allowed}。"
 
 
 class NotAcceptable(LedgerError):
@@ -150,7 +150,7 @@ class NotAcceptable(LedgerError):
 
     code = "not-acceptable"
     status = 406
-    zh = "此处不提供所要求的类型,只提供 {offered}。"
+    zh = "此处不提供所要求的类型，只提供 {offered}。"
 
 
 class BodyTimeout(LedgerError):
@@ -165,7 +165,7 @@ class Behind(LedgerError):
     """Position {wanted} is not in the answers yet: they are at {position}, {lag} behind."""
 
     code = "behind"
-    zh = "结果尚未包含位置 {wanted}:目前为 {position},相差 {lag}。"
+    zh = "结果尚未包含位置 {wanted}：目前为 {position}，相差 {lag}。"
 
 
 class BodyTooLarge(LedgerError):
@@ -196,7 +196,7 @@ class SchemaBroken(LedgerError):
 
     code = "schema-broken"
     status = 422
-    zh = "请求有 {count} 处不符合公布的模式,详见 errors。"
+    zh = "请求有 {count} 处不符合公布的模式，详见 errors。"
 
     def __init__(self, flaws: Sequence[Flaw]) -> None:
         super().__init__(count=len(flaws))
@@ -208,7 +208,7 @@ class Internal(LedgerError):
 
     code = "internal"
     status = 500
-    zh = "服务内部出错,已记录,事件编号 {incident}。"
+    zh = "服务内部出错，已记录，事件编号 {incident}。"
 
 
 class TooManyStreams(LedgerError):
@@ -216,4 +216,4 @@ class TooManyStreams(LedgerError):
 
     code = "too-many-streams"
     status = 503
-    zh = "已有 {limit} 个事件流打开,请稍后重试。"
+    zh = "已有 {limit} 个事件流打开，请稍后重试。"

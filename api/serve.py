@@ -53,7 +53,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise PortTaken(
             words(
                 f"cannot listen on {host} port {port}: {why}; choose another with --port",
-                f"无法在 {host} 的 {port} 端口监听({why}),请用 --port 另选端口",
+                f"无法在 {host} 的 {port} 端口监听（{why}），请用 --port 另选端口",
             )
         ) from error
 
@@ -80,7 +80,7 @@ class Ending:
             # Nothing is lost: what was acknowledged is on disk, and the keeper sees us gone.
             os._exit(INTERRUPTED)
         self.asked = True
-        text = words("stopping; once more ends it at once", "正在停止;再次中断将立即结束")
+        text = words("stopping; once more ends it at once", "正在停止；再次中断将立即结束")
         # Not through sys.stderr, which the signal may have interrupted in the middle of a write.
         os.write(2, f"\n{text}\n".encode())
         if self._end is None:

@@ -20,10 +20,10 @@ class Title(NamedTuple):
 
 
 MEND = Words("Correct the field and send again.", "请更正该字段后重新提交。")
-NOTHING = Words("Nothing is to be done: the record stands as it is.", "无需处理:记录保持原状。")
+NOTHING = Words("Nothing is to be done: the record stands as it is.", "无需处理：记录保持原状。")
 NEW_TOKEN = Words(
     "Get a new token: `chengxin token`, or ask the operator.",
-    "请重新取得令牌:运行 `chengxin token`,或向运维人员申请。",
+    "请重新取得令牌：运行 `chengxin token`，或向运维人员申请。",
 )
 AGAIN = Words(
     "Send the same request again after the seconds in Retry-After.",
@@ -31,7 +31,7 @@ AGAIN = Words(
 )
 TELL = Words(
     "Tell the operator, with the header X-Request-Id of the answer.",
-    "请告知运维人员,并附上响应头 X-Request-Id。",
+    "请告知运维人员，并附上响应头 X-Request-Id。",
 )
 
 
@@ -46,13 +46,13 @@ TITLES: dict[str, Title] = {
         "主体代码无效",
         Words(
             "Compare the code with the licence; the message names the right check character.",
-            "请与营业执照核对代码;消息中给出了正确的校验码。",
+            "请与营业执照核对代码；消息中给出了正确的校验码。",
         ),
     ),
     "unknown-provider": _title(
         "Unknown provider",
         "服务商不存在",
-        Words("Register it first: POST /v1/providers.", "请先登记:POST /v1/providers。"),
+        Words("Register it first: POST /v1/providers.", "请先登记：POST /v1/providers。"),
     ),
     "provider-exists": _title("Provider already registered", "服务商已登记", NOTHING),
     "wrong-status": _title(
@@ -84,7 +84,7 @@ TITLES: dict[str, Title] = {
         "日期早于允许范围",
         Words(
             "Record it with the day on which it is recorded, or ask for a second officer.",
-            "请以记录当日为日期,或由第二名工作人员办理。",
+            "请以记录当日为日期，或由第二名工作人员办理。",
         ),
     ),
     "code-not-in-force": _title(
@@ -92,7 +92,7 @@ TITLES: dict[str, Title] = {
         "代码不在规则中",
         Words(
             "Use a code of the rulebook in force on that day: GET /v1/ledger.",
-            "请使用该日施行规则中的代码,见 GET /v1/ledger。",
+            "请使用该日施行规则中的代码，见 GET /v1/ledger。",
         ),
     ),
     "wrong-category": _title("Wrong category", "类别不符", MEND),
@@ -100,7 +100,7 @@ TITLES: dict[str, Title] = {
     "severity-reason-missing": _title(
         "Written reason missing",
         "缺少书面理由",
-        Words("Give severity_reason, the digest of it.", "请提供 severity_reason,即其摘要。"),
+        Words("Give severity_reason, the digest of it.", "请提供 severity_reason，即其摘要。"),
     ),
     "issuer-not-entitled": _title(
         "Issuer not entitled",
@@ -113,7 +113,7 @@ TITLES: dict[str, Title] = {
         "与记录状态不符",
         Words(
             "Read the acts already recorded on the fact, and mind the order of days.",
-            "请查看该记录已有的后续处理,并注意日期先后。",
+            "请查看该记录已有的后续处理，并注意日期先后。",
         ),
     ),
     "repair-too-early": _title(
@@ -140,7 +140,7 @@ TITLES: dict[str, Title] = {
     "ledger-not-opened": _title(
         "Ledger not opened",
         "账本尚未开立",
-        Words("The operator opens it: `chengxin open`.", "由运维人员开立:`chengxin open`。"),
+        Words("The operator opens it: `chengxin open`.", "由运维人员开立：`chengxin open`。"),
     ),
     "ledger-already-opened": _title("Ledger already opened", "账本已开立", NOTHING),
     "wrong-purpose": _title(

@@ -159,9 +159,9 @@ def decide_end_of_publicity(fact: Fact, *, today: date) -> PublicityEnded:
     if "publicity_ended" in fact.acts:
         why = Words("it has already ended", "公示已经结束")
     elif "overturned" in fact.acts:
-        why = Words("it was overturned, which is final", "该记录已被撤销,撤销为终局")
+        why = Words("it was overturned, which is final", "该记录已被撤销，撤销为终局")
     elif fact.in_force("repaired"):
-        why = Words("it is repaired and not shown", "该记录已完成信用修复,不再公示")
+        why = Words("it is repaired and not shown", "该记录已完成信用修复，不再公示")
     if why is not None:
         raise errors.ActConflict(act="publicity_ended", on=today, target=fact.id, why=why)
     if today < fact.public_until:
@@ -179,7 +179,7 @@ def _check_order(fact: Fact, act: str, on: date) -> None:
     why: Words | None = None
     last = max((day for name, day in fact.acts.items() if name != "publicity_ended"), default=None)
     if "overturned" in fact.acts:
-        why = Words("it was overturned, which is final", "该记录已被撤销,撤销为终局")
+        why = Words("it was overturned, which is final", "该记录已被撤销，撤销为终局")
     elif last is not None and on < last:
         why = Words(f"its last act was on {last}", f"其最近一次后续处理为 {last}")
     elif act in LEAVES:
@@ -187,7 +187,9 @@ def _check_order(fact: Fact, act: str, on: date) -> None:
         if fact.in_force(act):
             why = Words("it is already in force", "已处于该状态")
         elif left is not None and on <= left:
-            why = Words(f"on one day the leaving act ({left}) wins", f"同日({left})以终止行为为准")
+            why = Words(
+                f"on one day the leaving act ({left}) wins", f"同日（{left}）以终止行为为准"
+            )
         elif act == "fulfilled" and not fact.obligation:
             why = Words("the decision carries no obligation", "该决定未附义务")
     elif act in ENTERS and not fact.in_force(ENTERS[act]):

@@ -40,7 +40,7 @@ class InvalidIdentifier(LedgerError):
     """The identifier {value!r} is not valid: {why}."""
 
     code = "invalid-identifier"
-    zh = "主体代码 {value!r} 无效:{why}。"
+    zh = "主体代码 {value!r} 无效：{why}。"
 
 
 class UnknownProvider(LedgerError):
@@ -55,14 +55,14 @@ class ProviderExists(LedgerError):
     """Provider {provider} is already registered (status {status})."""
 
     code = "provider-exists"
-    zh = "服务商 {provider} 已登记(状态 {status})。"
+    zh = "服务商 {provider} 已登记（状态 {status}）。"
 
 
 class WrongStatus(LedgerError):
     """Provider {provider} is {status}; this needs {needed}."""
 
     code = "wrong-status"
-    zh = "服务商 {provider} 当前状态为 {status},该操作要求 {needed}。"
+    zh = "服务商 {provider} 当前状态为 {status}，该操作要求 {needed}。"
 
 
 class UnknownTarget(LedgerError):
@@ -76,28 +76,28 @@ class WrongTarget(LedgerError):
     """Fact {target} is a {kind}; {act} applies only to {needed}."""
 
     code = "wrong-target"
-    zh = "记录 {target} 的种类是 {kind},{act} 只适用于 {needed}。"
+    zh = "记录 {target} 的种类是 {kind}，{act} 只适用于 {needed}。"
 
 
 class DuplicateFact(LedgerError):
     """The same fact is already recorded as {target}: {what}."""
 
     code = "duplicate-fact"
-    zh = "同一事实已记录为 {target}:{what}。"
+    zh = "同一事实已记录为 {target}：{what}。"
 
 
 class DateOrder(LedgerError):
     """{later} ({later_on}) must not be before {earlier} ({earlier_on})."""
 
     code = "date-order"
-    zh = "{later}({later_on})不得早于 {earlier}({earlier_on})。"
+    zh = "{later}（{later_on}）不得早于 {earlier}（{earlier_on}）。"
 
 
 class DateInFuture(LedgerError):
     """{field} is {on}, after {limit}, the last day this may name when recorded on {today}."""
 
     code = "date-in-future"
-    zh = "{field} 为 {on},晚于 {today} 记录时允许的最后一日 {limit}。"
+    zh = "{field} 为 {on}，晚于 {today} 记录时允许的最后一日 {limit}。"
 
 
 class Backdated(LedgerError):
@@ -118,21 +118,21 @@ class WrongCategory(LedgerError):
     """{what} belongs to category {category}, not {given}."""
 
     code = "wrong-category"
-    zh = "{what} 属于类别 {category},不是 {given}。"
+    zh = "{what} 属于类别 {category}，不是 {given}。"
 
 
 class SeverityOutOfRange(LedgerError):
     """{family} allows severity {least} to {gravest}, not {severity}."""
 
     code = "severity-out-of-range"
-    zh = "{family} 的严重程度范围是 {least} 至 {gravest},不包括 {severity}。"
+    zh = "{family} 的严重程度范围是 {least} 至 {gravest}，不包括 {severity}。"
 
 
 class SeverityReasonMissing(LedgerError):
     """{family} has default severity {default}; {severity} needs the digest of a written reason."""
 
     code = "severity-reason-missing"
-    zh = "{family} 的默认严重程度为 {default};采用 {severity} 须附书面理由的摘要。"
+    zh = "{family} 的默认严重程度为 {default}；采用 {severity} 须附书面理由的摘要。"
 
 
 class IssuerNotEntitled(LedgerError):
@@ -153,14 +153,14 @@ class ActConflict(LedgerError):
     """{act} on {on} does not fit fact {target}: {why}."""
 
     code = "act-conflict"
-    zh = "{on} 的 {act} 与记录 {target} 不符:{why}。"
+    zh = "{on} 的 {act} 与记录 {target} 不符：{why}。"
 
 
 class RepairTooEarly(LedgerError):
     """Fact {target} may be repaired from {earliest} on; asked for {on}."""
 
     code = "repair-too-early"
-    zh = "记录 {target} 自 {earliest} 起方可修复,申请日期为 {on}。"
+    zh = "记录 {target} 自 {earliest} 起方可修复，申请日期为 {on}。"
 
 
 class ObligationOpen(LedgerError):
@@ -181,21 +181,21 @@ class InvalidRulebook(LedgerError):
     """Rulebook {version} is not valid: {reasons}."""
 
     code = "invalid-rulebook"
-    zh = "规则 {version} 无效:{reasons}。"
+    zh = "规则 {version} 无效：{reasons}。"
 
 
 class RulebookTaken(LedgerError):
     """Rulebook {version} ({on}) collides with {other}: {why}."""
 
     code = "rulebook-taken"
-    zh = "规则 {version}({on})与 {other} 冲突:{why}。"
+    zh = "规则 {version}（{on}）与 {other} 冲突：{why}。"
 
 
 class RulebookNotice(LedgerError):
     """Rulebook {version} may be in force from {earliest} at the earliest, not {on}."""
 
     code = "rulebook-notice"
-    zh = "规则 {version} 最早自 {earliest} 起施行,不得为 {on}。"
+    zh = "规则 {version} 最早自 {earliest} 起施行，不得为 {on}。"
 
 
 class NotAllowed(LedgerError):
@@ -203,7 +203,7 @@ class NotAllowed(LedgerError):
 
     code = "not-allowed"
     status = 403
-    zh = "{organisation} 的 {role} 角色无权执行:{what}。"
+    zh = "{organisation} 的 {role} 角色无权执行：{what}。"
 
 
 class LedgerNotOpened(LedgerError):
@@ -211,28 +211,28 @@ class LedgerNotOpened(LedgerError):
 
     code = "ledger-not-opened"
     status = 503
-    zh = "该数据库尚未开立账本,请先运行 `chengxin migrate` 并开立账本。"
+    zh = "该数据库尚未开立账本，请先运行 `chengxin migrate` 并开立账本。"
 
 
 class LedgerAlreadyOpened(LedgerError):
     """This database already holds the ledger {name!r} ({purpose}), at position {position}."""
 
     code = "ledger-already-opened"
-    zh = "该数据库已开立账本 {name!r}({purpose}),位置 {position}。"
+    zh = "该数据库已开立账本 {name!r}（{purpose}），位置 {position}。"
 
 
 class WrongPurpose(LedgerError):
     """{what} is only possible in a ledger opened as {needed}; this one is {purpose}."""
 
     code = "wrong-purpose"
-    zh = "{what} 只能在用途为 {needed} 的账本中进行;本账本用途为 {purpose}。"
+    zh = "{what} 只能在用途为 {needed} 的账本中进行；本账本用途为 {purpose}。"
 
 
 class WrongVersion(LedgerError):
     """Wrong expected version: {expected} (stream {stream}, stream version {actual})."""
 
     code = "wrong-version"
-    zh = "预期版本不符:{expected}(流 {stream},当前版本 {actual})。"
+    zh = "预期版本不符：{expected}（流 {stream}，当前版本 {actual}）。"
 
 
 class KeyReused(LedgerError):
@@ -247,7 +247,7 @@ class EventTooLarge(LedgerError):
 
     code = "event-too-large"
     status = 413
-    zh = "事件 {type} 占 {size} 字节,上限为 {limit} 字节。"
+    zh = "事件 {type} 占 {size} 字节，上限为 {limit} 字节。"
 
 
 class UnknownEventType(LedgerError):
@@ -263,7 +263,7 @@ class ClockAhead(LedgerError):
 
     code = "clock-ahead"
     status = 503
-    zh = "本进程时钟为 {now},比数据库服务器快超过 {limit}。"
+    zh = "本进程时钟为 {now}，比数据库服务器快超过 {limit}。"
 
 
 class Unavailable(LedgerError):
@@ -271,7 +271,7 @@ class Unavailable(LedgerError):
 
     code = "unavailable"
     status = 503
-    zh = "数据库暂不可用,未作任何记录,请稍后重试。"
+    zh = "数据库暂不可用，未作任何记录，请稍后重试。"
 
 
 class OutcomeUnknown(LedgerError):
@@ -282,7 +282,7 @@ class OutcomeUnknown(LedgerError):
 
     code = "outcome-unknown"
     status = 503
-    zh = "提交时连接中断,结果未知;请使用同一 Idempotency-Key 重试以查明结果。"
+    zh = "提交时连接中断，结果未知；请使用同一 Idempotency-Key 重试以查明结果。"
 
 
 def family() -> dict[str, type[LedgerError]]:

@@ -25,13 +25,13 @@ MAX_IDENTIFIER_CHARACTERS = 60
 NO_USCC = Words(
     "a USCC has 18 characters of 0-9 and A-Z without I, O, S, V, Z and no separators; "
     "other registers are written COUNTRY-REGISTER-NUMBER",
-    "统一社会信用代码为 18 位,由 0-9 与 A-Z(不含 I、O、S、V、Z)组成,不含分隔符;"
+    "统一社会信用代码为 18 位，由 0-9 与 A-Z（不含 I、O、S、V、Z）组成，不含分隔符；"
     "其他登记号写作 国家-登记机关-号码",
 )
 NO_FOREIGN = Words(
     "an organisation without a USCC is written COUNTRY-REGISTER-NUMBER in A-Z and 0-9, "
     f"at most {MAX_IDENTIFIER_CHARACTERS} characters",
-    "无统一社会信用代码的组织写作 国家-登记机关-号码,只用 A-Z 与 0-9,"
+    "无统一社会信用代码的组织写作 国家-登记机关-号码，只用 A-Z 与 0-9，"
     f"全长不超过 {MAX_IDENTIFIER_CHARACTERS} 个字符",
 )
 TOO_LONG = Words("it is far too long", "过长")
@@ -69,7 +69,7 @@ def parse_identifier(text: str) -> str:
     if value[-1] != wanted:
         why = Words(
             f"the check character should be {wanted}, not {value[-1]} (GB 32100-2015)",
-            f"校验码应为 {wanted},而不是 {value[-1]}(GB 32100-2015)",
+            f"校验码应为 {wanted}，而不是 {value[-1]}（GB 32100-2015）",
         )
         raise InvalidIdentifier(value=value, why=why)
     return value

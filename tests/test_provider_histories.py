@@ -271,7 +271,7 @@ def lived(random: Random, steps: int) -> tuple[World, Counter[str]]:
     return world, outcomes
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @for_all(st.randoms(use_true_random=False), st.integers(10, 60))
 def test_whatever_is_accepted_can_be_scored(random: Any, steps: int) -> None:
     lived(random, steps)
@@ -284,7 +284,7 @@ def test_a_long_life_can_be_scored(seed: int) -> None:
 
 def test_the_clerk_tries_everything() -> None:
     outcomes: Counter[str] = Counter()
-    for seed in range(60):
+    for seed in range(30):
         outcomes += lived(Random(1000 + seed), 120)[1]
     accepted = {name for name in outcomes if name.endswith(".v1")}
     statuses = {"provider.admitted.v1", "provider.suspended.v1", "provider.resumed.v1"}
@@ -298,7 +298,7 @@ def test_the_clerk_tries_everything() -> None:
     }
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @for_all(st.randoms(use_true_random=False), st.integers(10, 60))
 def test_a_cold_process_comes_to_the_same_state(random: Any, steps: int) -> None:
     world, _ = lived(random, steps)
