@@ -16,6 +16,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.refusals import BodyTimeout, BodyTooLarge, Flaw, NotJson, SchemaBroken, Unparsable
+from api.security import header_values
 from ledger.errors import Words
 
 BODY_SECONDS = 30
@@ -27,8 +28,10 @@ UNREAD = "chengxin.unread"
 
 async def read_json(request: Request, *, limit: int) -> Any:
     """The parsed body. Raises NotJson, BodyTooLarge, BodyTimeout, Unparsable, ClientDisconnect."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
+    media_types = {
+        value.partition(";")[0].strip().lower() for value in header_values(request, b"content-type")
+    }
+    if not any(one == "application/json" or one.endswith("+json") for one in media_types):
         raise NotJson
     return parse_json(await read_body(request, limit=limit))
 

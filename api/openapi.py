@@ -17,7 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from api import answers
 from api.examples import EXAMPLES, PROVIDER, TARGET
-from api.titles import refusals_by_code
+from api.problems import refusals_by_code
 from ledger.events import TargetFields
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from starlette.exceptions import HTTPException
 
 from api import refusals
 from api.refusals import Flaw, SchemaBroken
-from api.titles import TITLES, refusals_by_code
-from ledger.errors import LedgerError, Unavailable, Words
+from api.titles import TITLES
+from ledger.errors import LedgerError, Unavailable, Words, family
 
 Language = Literal["zh", "en"]
 
@@ -185,6 +185,12 @@ def install(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(of_the_framework)
     for kind in AWAY:
         app.exception_handler(kind)(away)
+
+
+def refusals_by_code() -> dict[str, type[LedgerError]]:
+    """Every problem an API answer can carry: its class by its code, in the order of TITLES."""
+    known = family()
+    return {code: known[code] for code in TITLES}
 
 
 def describe(code: str) -> Mapping[str, Any] | None:

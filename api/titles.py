@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ledger.errors import LedgerError, Words, family
+from ledger.errors import Words
 
 
 class Title(NamedTuple):
@@ -219,8 +219,3 @@ TITLES: dict[str, Title] = {
     "too-many-streams": _title("Too many streams", "事件流过多", AGAIN),
 }
 
-
-def refusals_by_code() -> dict[str, type[LedgerError]]:
-    """Every problem an API answer can carry: its class by its code, in the order of TITLES."""
-    known = family()
-    return {code: known[code] for code in TITLES}

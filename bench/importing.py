@@ -21,6 +21,7 @@ from eventsourcing.domain import Aggregate
 from api.csvfile import CsvFile
 from api.imports import Import, Tally
 from api.mapping import load_mapping
+from api.options import collect_rarely
 from bench.place import ACTOR, Place, Row
 from ledger.database import Database
 from ledger.events import LedgerOpened
@@ -40,6 +41,7 @@ COLUMNS = (
 
 def rows(place: Place) -> Iterable[Row]:
     """Events per second."""
+    collect_rarely()  # as the command does
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         events, seconds = runner.run(_import(place.database("importing")))
     peer = _peer(place.library_environment(place.database("importing_peer")))

@@ -8,25 +8,42 @@ from __future__ import annotations
 
 import os
 import threading
+from weakref import WeakSet
 
 PIECE_BYTES = 16 * 1024
 
 
 class Entropy:
-    """`os.urandom` for many small draws. Safe to use from threads."""
+    """`os.urandom` for many small draws. Safe to use from threads, and in a forked process."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._left = bytearray()
-        self._owner = os.getpid()
+        _living.add(self)
 
     def __call__(self, size: int) -> bytes:
-        """`size` random bytes that nobody else gets, not even a process forked from this one."""
+        """`size` random bytes that nobody else gets."""
         if size > PIECE_BYTES:
             return os.urandom(size)
         with self._guard:
-            if len(self._left) < size or self._owner != os.getpid():
-                self._left, self._owner = bytearray(os.urandom(PIECE_BYTES)), os.getpid()
+            if len(self._left) < size:
+                self._left = bytearray(os.urandom(PIECE_BYTES))
             drawn = bytes(self._left[-size:])
             del self._left[len(self._left) - size :]
             return drawn
+
+    def forget(self) -> None:
+        """Drop what is left: after a fork the parent has the same."""
+        self._guard = threading.Lock()
+        self._left = bytearray()
+
+
+_living: WeakSet[Entropy] = WeakSet()
+
+
+def _forget_all() -> None:
+    for one in _living:
+        one.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -27,7 +27,7 @@ from ledger.calendar import local_day
 from ledger.envelope import Event, decode, new_id, new_nonce
 from ledger.events import RULEBOOK_STREAM, Data, LedgerOpened, provider_stream
 from ledger.findings import Bench
-from ledger.identity import Actor
+from ledger.identity import Actor, parse_identifier
 from ledger.store import Ledger, Stored
 
 CONFLICT_SECONDS = 10
@@ -93,6 +93,7 @@ class Desk:
         causation: str | None = None,
     ) -> Receipt:
         """Handle a command on a provider's stream. Raises LedgerError."""
+        identifier = parse_identifier(identifier)
         rules = await self.rulebooks()
 
         def decide(state: provider.Provider) -> Sequence[Data]:

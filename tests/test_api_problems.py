@@ -18,10 +18,10 @@ from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from api import answers, journal, problems
-from api.problems import language_of
+from api.problems import language_of, refusals_by_code
 from api.refusals import Flaw, SchemaBroken
 from api.settings import Settings
-from api.titles import TITLES, refusals_by_code
+from api.titles import TITLES
 from ledger.database import Database
 from ledger.errors import LedgerError, Words, family
 from tests import given

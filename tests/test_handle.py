@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 THREADS = 16
 COMMANDS_PER_THREAD = 100
+TERMINATIONS = 20
+TERMINATE_SECONDS = 0.05
 
 
 def key(name: str, command: Data | None = None, subject: str = REGISTRAR.ref) -> Key:
@@ -258,6 +260,19 @@ def test_a_write_does_not_read_a_long_stream_again(
     assert reads.rows == [1, 0]
 
 
+def test_one_provider_has_one_stream_however_its_code_is_written(
+    opened: Ledger, desk: Desk, run: Run
+) -> None:
+    for version, written in enumerate((PROVIDER, f" {PROVIDER.lower()}", "９" + PROVIDER[1:]), 1):
+        command = given.inspection() if version > 1 else given.register()
+        assert run(desk.record(written, command, REGISTRAR)).version == version
+    for wrong in ("91999999MA00TEXT0A", "nobody", "HK-CR-1\x00"):
+        with pytest.raises(errors.InvalidIdentifier):
+            run(desk.record(wrong, given.register(), REGISTRAR))
+    assert versions(opened) == [1, 2, 3]
+    assert opened.head() == 4
+
+
 def test_nothing_is_recorded_before_the_ledger_is_opened(
     ledger: Ledger, desk: Desk, run: Run
 ) -> None:
@@ -340,7 +355,7 @@ class Terminator:
 
     def _run(self) -> None:
         with psycopg.connect(self._database.conninfo, autocommit=True) as connection:
-            while not self._stop.wait(0.05):
+            while not self._stop.wait(TERMINATE_SECONDS):
                 row = connection.execute(self.QUERY).fetchone()
                 assert row is not None
                 self.ended += row[0]
@@ -350,28 +365,28 @@ class Terminator:
 def test_ended_backends_cost_no_answer_and_double_nothing(
     opened: Ledger, desk: Desk, second: Desk, database: Database, run: Run, keyed: bool
 ) -> None:
-    async def write(number: int) -> list[Receipt]:
+    async def write(number: int, terminator: Terminator) -> list[Receipt]:
         of, identifier = (desk, second)[number % 2], PROVIDERS[number % 3]
-        receipts = []
-        for one in range(25):
+        receipts: list[Receipt] = []
+        while terminator.ended < TERMINATIONS:
             command = given.inspection()
-            name = key(f"{number}-{one}", command) if keyed else None
+            name = key(f"{number}-{len(receipts)}", command) if keyed else None
             receipts.append(await of.record(identifier, command, REGISTRAR, key=name))
         return receipts
 
-    async def all_of_it() -> list[Receipt]:
-        written = await asyncio.gather(*(write(number) for number in range(24)))
+    async def all_of_it(terminator: Terminator) -> list[Receipt]:
+        written = await asyncio.gather(*(write(number, terminator) for number in range(24)))
         return [receipt for of_one in written for receipt in of_one]
 
     for identifier in PROVIDERS[:3]:
         run(desk.record(identifier, given.register(), REGISTRAR))
     with Terminator(database) as terminator:
-        receipts = run(all_of_it())
-    assert terminator.ended >= 10
-    assert len({one.position for one in receipts}) == len(receipts) == 600
-    assert opened.head() == 600 + 4
+        receipts = run(all_of_it(terminator))
+    assert len({one.position for one in receipts}) == len(receipts) >= TERMINATIONS
+    assert opened.head() == len(receipts) + 4
     for identifier in PROVIDERS[:3]:
-        assert versions(opened, identifier) == list(range(1, 202))
+        stored = versions(opened, identifier)
+        assert stored == list(range(1, len(stored) + 1))
 
 
 def test_the_state_is_dropped_when_the_outcome_is_unknown(

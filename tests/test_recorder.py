@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from random import Random
@@ -28,10 +29,11 @@ from ledger import appender as appending
 from ledger import errors
 from ledger.appender import Answer, Appender, Entry, Key, Request
 from ledger.database import READER_ROLE, SERVICE_ROLE, Database, migrate
-from ledger.envelope import TIME_PLACE, format_time
+from ledger.envelope import TIME_PLACE, decode, format_time
 from ledger.recorder import Recorder
 from ledger.store import Datastore, Ledger
-from tests.conftest import Clock, new_ledger
+from tests import given
+from tests.conftest import Clock, Record, new_ledger
 from tests.wire import Wire, wired
 
 STATE = b'{"time":"' + TIME_PLACE.encode() + b'"}'
@@ -924,3 +926,43 @@ def test_reading_by_position_stream_id_and_key(database: Database, clock: Clock)
 def test_an_empty_log(ledger: Ledger) -> None:
     assert ledger.head() == 0
     assert ledger.read(0, 10) == []
+
+
+def test_a_cold_process_reads_the_log_through_the_library(
+    database: Database, clock: Clock, record: Record
+) -> None:
+    record(given.register())
+    record(given.penalty())
+    with new_ledger(database, clock) as cold:
+        notifications = cold.notification_log.select(start=1, limit=10)
+        assert [(one.id, one.topic) for one in notifications] == [
+            (1, "ledger.opened.v1"),
+            (2, "provider.registered.v1"),
+            (3, "penalty.imposed.v1"),
+        ]
+        events = list(cold.events.get(f"provider-{given.PROVIDER}"))
+        assert events == [decode(stored.state) for stored in cold.read(1, 10)]
+        for notification in notifications:
+            assert cold.mapper.to_domain_event(notification) == decode(notification.state)
+            for trace in (b"ledger.events", b"eventsourcing", b"python", b"__"):
+                assert trace not in notification.state, "a stranger reads it without our code"
+
+
+def test_what_the_library_puts_in_is_stored_as_it_is(
+    ledger: Ledger, clock: Clock, record: Record
+) -> None:
+    record(given.register())
+    last = decode(ledger.read(1, 1)[0].state)
+    event = replace(last, id=str(uuid4()), version=2, time=clock.now)
+    assert [one.notification.id for one in ledger.events.put([event])] == [3]
+    assert decode(ledger.read(2, 1)[0].state) == event
+
+
+def test_reads_go_on_after_their_connections_were_ended(ledger: Ledger, database: Database) -> None:
+    for _ in range(3):
+        assert ledger.head() == 0
+        with database.connect(role=None) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )

@@ -1,0 +1,86 @@
+"""The documents name all there is: routes, roles, settings, errors, commands, event types."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from api.cli import app as commands
+from api.commands import WRITES, Write
+from api.openapi import READS
+from api.settings import PREFIX, Settings
+from api.titles import TITLES, refusals_by_code
+from ledger.events import EVENT_TYPES
+from projections.facts import MEANINGS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def text_of(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("write", WRITES, ids=lambda write: write.path)
+def test_every_write_stands_in_the_api_document_with_its_roles(write: Write) -> None:
+    (row,) = [line for line in text_of("api.md").splitlines() if f"`POST {write.path}`" in line]
+    assert row.endswith(f"| {', '.join(write.roles)} |")
+
+
+def test_every_read_stands_in_the_api_document() -> None:
+    assert len(READS) >= 10
+    missing = [path for path in READS if f"GET {path}" not in text_of("api.md")]
+    assert not missing
+
+
+def test_every_setting_stands_in_the_settings_document_with_its_default() -> None:
+    text = text_of("settings.md")
+    for name, info in Settings.model_fields.items():
+        (row,) = [
+            line for line in text.splitlines() if line.startswith(f"| `{PREFIX}{name.upper()}` |")
+        ]
+        if info.default is not None and info.default_factory is None:
+            assert f"| `{info.default}` |" in row
+        assert " ".join((info.description or "").split()) in row
+
+
+def test_every_problem_stands_in_the_errors_document_and_nothing_else() -> None:
+    text = text_of("errors.md")
+    rows = re.findall(r'<a id="([a-z-]+)"></a>`([a-z-]+)` \| (\d+) \|', text)
+    listed = {code: int(status) for _, code, status in rows}
+    known = {code: error.status for code, error in refusals_by_code().items()}
+    assert listed == known
+    assert all(anchor == code for anchor, code, _ in rows)
+    assert set(TITLES) == set(known)
+
+
+def test_every_command_stands_in_the_cli_document() -> None:
+    group = typer.main.get_command(commands)
+    names = sorted(group.commands)  # type: ignore[attr-defined]
+    assert len(names) >= 9
+    text = text_of("cli.md")
+    missing = [name for name in names if f"\n## {name}\n" not in text]
+    assert not missing
+
+
+def test_every_event_type_stands_in_the_events_document_with_its_meaning() -> None:
+    rows = dict(
+        re.findall(
+            r"^\| `([a-z_.0-9]+)` \| [^|]+ \| ([^|]+) \|", text_of("events.md"), re.MULTILINE
+        )
+    )
+    types = {name for name in rows if name.endswith(".v1")}
+    assert types == set(EVENT_TYPES) == set(MEANINGS)
+    for name in types:
+        nothing = MEANINGS[name]({"data": {}}) if "_nothing" in MEANINGS[name].__name__ else None
+        assert (nothing == []) == rows[name].startswith("–"), name
+
+
+def test_the_links_between_the_documents_lead_somewhere() -> None:
+    for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{path.name}: {target}"
