@@ -31,7 +31,14 @@ from ledger.appender import Key
 from ledger.calendar import SHANGHAI, local_day
 from ledger.database import Database
 from ledger.envelope import decode
-from ledger.errors import DateOrder, LedgerError, LedgerNotOpened, Words, WrongPurpose
+from ledger.errors import (
+    DateOrder,
+    LedgerError,
+    LedgerNotEmpty,
+    LedgerNotOpened,
+    Words,
+    WrongPurpose,
+)
 from ledger.events import LedgerOpened
 from ledger.handle import Desk
 from ledger.identity import Actor
@@ -52,13 +59,6 @@ REGISTRAR = Actor(ORGANISATION, "registrar", "00000000-0000-4000-8000-0000000000
 OPENING_NAME = f"{PROVINCE}代运营服务商诚信账本"
 ORIGIN = "demo.chengxin.example/ledger"
 FILLING = Words("filling a demonstration", "填充演示数据")
-
-
-class LedgerNotEmpty(LedgerError):
-    """{what} needs a ledger with nothing in it but its opening; this one is at {position}."""
-
-    code = "ledger-not-empty"
-    zh = "{what}要求账本除开立事件外没有其他内容；本账本已到位置 {position}。"
 
 
 class SimulatedClock:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from api.options import NOBODY, OPERATOR, DataDir, Json, run, settings_of, tokens_of
 from api.terminal import USAGE, Meter, fail, put_json, tell, words
 from ledger.calendar import local_day
+from ledger.errors import LedgerNotEmpty
 from ledger.identity import Actor
 from ledger.store import Ledger, system_clock
 
@@ -235,7 +236,7 @@ def worker(data_dir: DataDir = None) -> None:
 
 def _fill_once(database: Database) -> None:
     """Fill the demonstration unless it is filled."""
-    from api.demo import LedgerNotEmpty, Plan
+    from api.demo import Plan
 
     # Not empty: an earlier run filled it, and whatever happened since is kept.
     with suppress(LedgerNotEmpty):

@@ -159,7 +159,8 @@ class Reads:
         current = self._scores.current(subject)
         if current is None:
             raise UnknownProvider(provider=subject)
-        last, position = current["last_position"], self._position()
+        last = current["last_position"]
+        position = self._scores.position() if full else self._position()
         if position < last:
             return None
         rules = self._scores.rulebooks(position)

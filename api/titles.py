@@ -143,6 +143,11 @@ TITLES: dict[str, Title] = {
         Words("The operator opens it: `chengxin open`.", "由运维人员开立：`chengxin open`。"),
     ),
     "ledger-already-opened": _title("Ledger already opened", "账本已开立", NOTHING),
+    "ledger-not-empty": _title(
+        "Ledger not empty",
+        "账本不是空的",
+        Words("Use a ledger of its own for it.", "请另用一个账本。"),
+    ),
     "wrong-purpose": _title(
         "Wrong purpose of the ledger",
         "账本用途不符",
@@ -218,4 +223,3 @@ TITLES: dict[str, Title] = {
     "internal": _title("Internal error", "内部错误", TELL),
     "too-many-streams": _title("Too many streams", "事件流过多", AGAIN),
 }
-

@@ -34,6 +34,7 @@ MAX_BATCH_REQUESTS = 256
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 SETTLE_SECONDS = 8
 BACK_OFF_SECONDS = 0.1
+ENDING_MILLISECONDS = 5000
 NOT_NOW = ("25006", "40", "53", "55", "57", "58")
 """SQLSTATEs of a server that cannot write now: read-only, no disk, no lock in time, cancelled …"""
 
@@ -285,9 +286,9 @@ class Appender:
         """End the lost backend, lest it run a call it has only buffered; whether it is gone."""
         with self._database.connect(role=None) as connection:
             ended = connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity"
                 " WHERE application_name = %s",
-                [session],
+                [ENDING_MILLISECONDS, session],
             ).fetchall()
         return all(gone for (gone,) in ended)
 

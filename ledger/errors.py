@@ -221,6 +221,13 @@ class LedgerAlreadyOpened(LedgerError):
     zh = "该数据库已开立账本 {name!r}（{purpose}），位置 {position}。"
 
 
+class LedgerNotEmpty(LedgerError):
+    """{what} needs a ledger with nothing in it but its opening; this one is at {position}."""
+
+    code = "ledger-not-empty"
+    zh = "{what}要求账本除开立事件外没有其他内容；本账本已到位置 {position}。"
+
+
 class WrongPurpose(LedgerError):
     """{what} is only possible in a ledger opened as {needed}; this one is {purpose}."""
 

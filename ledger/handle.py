@@ -214,9 +214,12 @@ class Desk:
                 entries = [_entry(event) for event in events]
                 try:
                     answer = await self.ledger.appender.append_async(entries, intent.key)
-                except errors.WrongVersion:
-                    if asyncio.get_running_loop().time() > deadline:
+                except errors.WrongVersion as error:
+                    behind = error.facts["actual"] > state.version  # type: ignore[operator]
+                    if not behind:
+                        # The server lost what it had committed, or was put back to a backup.
                         kept.state = None
+                    if asyncio.get_running_loop().time() > deadline:
                         raise
                     await self._catch_up(kept)
                     fresh = True

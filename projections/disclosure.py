@@ -81,6 +81,8 @@ WITHDRAWALS = frozenset(
     }
 )
 """The acts that take an item out of the public view (a revoked repair no longer does)."""
+BATCH_EVENTS = 500
+"""How many events of a stream are read at once for those who see only some of them."""
 FOREVER = date(9999, 12, 31)
 ITEM_COLUMNS = (
     "position, id, subject, kind, data, shown_from, shown_until,"
@@ -240,13 +242,13 @@ class Disclosure:
                 for one, stub in judged
             ]
         lines: list[tuple[int, bytes]] = []
-        more = True
+        batch, more = max(limit, BATCH_EVENTS), True
         while more and len(lines) < limit:
-            stored = self._read(stream, after, limit)
+            stored = self._read(stream, after, batch)
             judged = self._judge(stored, reader, today)
             lines += [(one.position, _line(one)) for one, stub in judged if stub is None]
             # Short of what was read: the end of the stream, or of what is judged.
-            more = len(judged) == limit
+            more = len(judged) == batch
             after = stored[-1].position if stored else after
         return lines[:limit]
 

@@ -21,7 +21,6 @@ import pytest
 
 from api.demo import (
     REGISTRAR,
-    LedgerNotEmpty,
     Plan,
     SimulatedClock,
     demonstrate,
@@ -33,7 +32,7 @@ from api.plots import PENALTIES, PLOTS, VARIANTS
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.envelope import Event, decode
-from ledger.errors import DateOrder, WrongPurpose
+from ledger.errors import DateOrder, LedgerNotEmpty, WrongPurpose
 from ledger.events import (
     EVENT_TYPES,
     ComplaintOutcomeRecorded,

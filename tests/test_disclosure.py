@@ -15,6 +15,7 @@ from ledger.database import Database
 from ledger.events import EVENT_TYPES, Data, provider_stream
 from ledger.handle import Receipt
 from ledger.store import Ledger
+from projections import disclosure
 from projections.disclosure import (
     CHANGES,
     KINDS,
@@ -250,7 +251,10 @@ def as_stored(world: World) -> dict[int, bytes]:
 # --- The doors ------------------------------------------------------------------------------------
 
 
-def test_every_item_in_every_state_by_every_door(world: World, cases: list[Case]) -> None:
+def test_every_item_in_every_state_by_every_door(
+    world: World, cases: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disclosure, "BATCH_EVENTS", 9)
     assert len(cases) > 80
     full = as_stored(world)
     written = b"".join(full.values()).decode()

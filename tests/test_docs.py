@@ -11,8 +11,9 @@ import typer
 from api.cli import app as commands
 from api.commands import WRITES, Write
 from api.openapi import READS
+from api.problems import refusals_by_code
 from api.settings import PREFIX, Settings
-from api.titles import TITLES, refusals_by_code
+from api.titles import TITLES
 from ledger.events import EVENT_TYPES
 from projections.facts import MEANINGS
 
@@ -54,6 +55,8 @@ def test_every_problem_stands_in_the_errors_document_and_nothing_else() -> None:
     known = {code: error.status for code, error in refusals_by_code().items()}
     assert listed == known
     assert all(anchor == code for anchor, code, _ in rows)
+    for code, title in TITLES.items():
+        assert f"| {known[code]} | {title.name.en} | {title.name.zh} |" in text, code
     assert set(TITLES) == set(known)
 
 

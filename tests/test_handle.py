@@ -444,7 +444,7 @@ def test_a_caller_who_gives_up_harms_nobody(
 
 
 def test_a_loop_that_ended_does_not_end_the_appender(
-    opened: Ledger, database: Database, run: Run, record: Record
+    opened: Ledger, database: Database, desk: Desk, run: Run, record: Record
 ) -> None:
     """Whoever closes the loop while a command is on its way must not stop all others."""
     record(given.register())
@@ -462,4 +462,18 @@ def test_a_loop_that_ended_does_not_end_the_appender(
         loop.run_until_complete(leave())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
-    assert record(given.inspection()).version == 3
+    command = desk.record(PROVIDER, given.inspection(), REGISTRAR)
+    assert run(asyncio.wait_for(command, timeout=20)).version == 3
+
+
+def test_a_server_put_back_to_a_backup_is_believed(
+    opened: Ledger, database: Database, record: Record
+) -> None:
+    record(given.register())
+    record(given.penalty())
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")  # no triggers
+        connection.execute("DELETE FROM ledger.chengxin_events WHERE notification_id = 3")
+        connection.execute("UPDATE ledger.chengxin_head SET position = 2")
+    assert record(given.penalty()).version == 2
+    assert versions(opened) == [1, 2]

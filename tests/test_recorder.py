@@ -642,10 +642,16 @@ def test_cut_off_while_the_server_still_works(
     assert len(assert_dense(database)) == 2
 
 
+@pytest.mark.parametrize("milliseconds", [5000, 50], ids=["patient", "impatient"])
 def test_nobody_is_told_anything_while_the_lost_backend_lives(
-    database: Database, wire: Wire, remote: Appender
+    database: Database,
+    wire: Wire,
+    remote: Appender,
+    monkeypatch: pytest.MonkeyPatch,
+    milliseconds: int,
 ) -> None:
     """It has the request in its buffer and may yet commit it."""
+    monkeypatch.setattr(appending, "ENDING_MILLISECONDS", milliseconds)
     for n in range(2):
         remote.append([entry(f"before {n}")])  # the second call prepares the statement
     with database.connect(role=None) as connection:
