@@ -63,7 +63,7 @@ bench: dev ## Measure speed against the plain library
 	@exec "$(VENV)/bin/python" -m bench
 
 chaos: dev ## Kill the server 200 times while it writes, and look for losses
-	@CHAOS_ROUNDS=200 exec "$(VENV)/bin/python" -m pytest tests/test_chaos.py $(PYTEST_ARGS)
+	@CHAOS_ROUNDS=200 exec "$(VENV)/bin/python" -m pytest -s tests/test_chaos.py $(PYTEST_ARGS)
 
 lock: ## Resolve the dependencies anew into the two lock files
 	@"$(PYTHON)" -m venv "$(VENV)-lock"

@@ -215,8 +215,9 @@ class Desk:
                 try:
                     answer = await self.ledger.appender.append_async(entries, intent.key)
                 except errors.WrongVersion as error:
-                    behind = error.facts["actual"] > state.version  # type: ignore[operator]
-                    if not behind:
+                    actual = error.facts["actual"]
+                    assert isinstance(actual, int)
+                    if actual < state.version:
                         # The server lost what it had committed, or was put back to a backup.
                         kept.state = None
                     if asyncio.get_running_loop().time() > deadline:
