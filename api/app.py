@@ -7,9 +7,9 @@ loop. Whoever made the ledger and the tail starts and stops them, around the ser
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -44,7 +44,7 @@ except PackageNotFoundError:  # run from a checkout that was never installed
 OPENAPI = "/openapi.json"
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 GRACE_SECONDS = 10
-SWITCH_SECONDS = 0.0005
+GC_THRESHOLDS = (20_000, 50, 100)
 
 
 def create_app(
@@ -143,8 +143,6 @@ class Server(uvicorn.Server):
 
 def make_server(app: FastAPI, settings: Settings) -> Server:
     """The server of this process; `run()` blocks until SIGINT or SIGTERM."""
-    # The appender's thread must get its turn while the loop is busy with other requests.
-    sys.setswitchinterval(SWITCH_SECONDS)
     return Server(
         uvicorn.Config(
             app,
@@ -158,3 +156,12 @@ def make_server(app: FastAPI, settings: Settings) -> Server:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
     )
+
+
+def tune_interpreter() -> None:
+    """Search for cyclic garbage less often, in a process that does nothing but serve.
+
+    What a request leaves behind goes by its reference count; the states kept for writing are many
+    and hold no garbage. Worth a sixth of the rate of writes (measured with `make bench`).
+    """
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import FrameType
 
-from api.app import create_app, make_server
+from api.app import create_app, make_server, tune_interpreter
 from api.options import run as run_to_end
 from api.security import Tokens
 from api.settings import Settings
@@ -149,6 +149,7 @@ def serve(
         clock=house.clock,
     )
     server = make_server(app, settings)
+    tune_interpreter()
     # Signals are ours: uvicorn would raise them once more when it has stopped.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
 

@@ -104,6 +104,7 @@ class Appender:
         self._database = database
         self._clock = clock
         self._queue: deque[Request] = deque()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[Request]] = {}
         self._wake = threading.Condition()
         self._closing = False
         self._connection: psycopg.Connection | None = None
@@ -142,16 +143,28 @@ class Appender:
                 future.set_result(None)
 
         request = Request(entries, key, deliver, loop)
-        self.submit(request)
+        gathered = self._gathered.setdefault(loop, [])
+        gathered.append(request)
+        if len(gathered) == 1:
+            # What other tasks append in this round of the loop goes along: one wake-up, one commit.
+            loop.call_soon(self._submit_gathered, loop)
         await future
         return request.result()
 
-    def submit(self, request: Request) -> None:
-        """Queue a request; `request.deliver` is called when its outcome is set."""
+    def _submit_gathered(self, loop: asyncio.AbstractEventLoop) -> None:
+        requests = self._gathered.pop(loop)
+        try:
+            self.submit(*requests)
+        except errors.Unavailable as refusal:
+            _settle(requests, refusal)
+            _deliver(requests)
+
+    def submit(self, *requests: Request) -> None:
+        """Queue requests; `deliver` of each is called when its outcome is set."""
         with self._wake:
             if self._closing:
                 raise errors.Unavailable
-            self._queue.append(request)
+            self._queue.extend(requests)
             self._wake.notify()
 
     def close(self) -> None:
@@ -173,9 +186,7 @@ class Appender:
                 self._commit(batch)
             except Exception as error:
                 # Nothing may end this thread: whoever waits would wait for ever.
-                for request in batch:
-                    if request.outcome is None:
-                        request.outcome = error
+                _settle(batch, error)
             _deliver(batch)
         if self._connection is not None:
             self._connection.close()

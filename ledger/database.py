@@ -21,6 +21,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 SERVICE_ROLE = "chengxin_service"
 READER_ROLE = "chengxin_reader"
 CONNECT_SECONDS = 5
+LOST_NETWORK = {
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+}
+"""A network that vanished without a word is noticed within about ten seconds, not two hours."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
 
@@ -52,6 +59,7 @@ class Database:
         options = f"{given.get('options') or ''} -c role={role} -c lock_timeout=10s".strip()
         return make_conninfo(
             self.conninfo,
+            **(LOST_NETWORK | {name: given[name] for name in LOST_NETWORK if name in given}),
             options=options,
             connect_timeout=given.get("connect_timeout") or CONNECT_SECONDS,
         )

@@ -99,6 +99,10 @@ class ProviderSuspended(Decision):
     decided_on: Day
     reason: Literal["QUALIFICATION_EXPIRED", "INVESTIGATION", "PENALTY", "OWN_REQUEST"]
 
+    def visibility(self) -> Visibility:
+        """That somebody is being investigated is never public (domain.md §7)."""
+        return "party" if self.reason == "INVESTIGATION" else "public"
+
 
 class ProviderResumed(Decision):
     """The suspension of the admission ended."""
@@ -123,6 +127,10 @@ class RewardGranted(Decision):
     on: Day
     counterparty: Ref | None = None
     consent: bool
+
+    def visibility(self) -> Visibility:
+        """A reward is shown with the provider's consent only."""
+        return "public" if self.consent else "party"
 
 
 class FindingFields(Decision):

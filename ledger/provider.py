@@ -104,7 +104,7 @@ def _evolve_merit_or_evidence(state: Provider, id: str, data: Data) -> None:
     match data:
         case events.RewardGranted():
             state.seen["reward", data.issuer.name, data.document_no, data.item] = id
-            state.facts[id] = Fact(id, "merit", data.on, True, [id])
+            state.facts[id] = Fact(id, "merit", data.on, data.consent, [id])
         case events.ContractCompleted():
             state.seen["contract", data.contract] = id
             state.facts[id] = Fact(id, "merit", data.on, False, [id])

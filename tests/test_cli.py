@@ -408,7 +408,7 @@ def test_import_tells_every_issue_and_what_became_of_the_rows(
             "code": "not-in-table",
             "reason": "'Closed' is not in the value table, which has 'Pass',"
             " 'Pass w/ Conditions', 'Fail'",
-            "reason_zh": "'Closed' 不在取值表中,表中有:'Pass', 'Pass w/ Conditions', 'Fail'",
+            "reason_zh": "'Closed' 不在取值表中，表中有：'Pass', 'Pass w/ Conditions', 'Fail'",
         },
         {
             "line": 4,
