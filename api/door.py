@@ -64,6 +64,8 @@ class Door:
         id = request_id(scope) or f"{self._prefix}-{next(self._count):x}"
         visit = Visit(scope, receive, send, id)
         method = scope["method"]
+        # As it was sent: the decoded one could write lines of its own into the log.
+        path = scope["raw_path"].decode("ascii", "backslashreplace")
         if method == "HEAD" and scope["path"] != ENDLESS:
             scope = {**scope, "method": "GET"}
         try:
@@ -76,7 +78,7 @@ class Door:
         except ClientDisconnect:
             visit.status = visit.status or 499
         except Exception:
-            log.exception("incident", request_id=visit.id, method=method, path=scope["path"])
+            log.exception("incident", request_id=visit.id, method=method, path=path)
             if visit.status:
                 raise
             failed = problems.answer(Request(scope), Internal(incident=visit.id))
@@ -86,7 +88,7 @@ class Door:
                 log.info(
                     "request",
                     method=method,
-                    path=scope["path"],
+                    path=path,
                     status=visit.status,
                     milliseconds=round((time.perf_counter() - started) * 1000, 1),
                     request_id=visit.id,

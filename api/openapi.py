@@ -38,11 +38,11 @@ An event-sourced credit ledger for service providers that run Douyin accounts fo
 * **Problems** are RFC 9457 documents in Chinese or English (`Accept-Language`).
 """
 TAGS = [
-    {"name": "writes", "description": "Record what was decided. · 记录"},
-    {"name": "reads", "description": "Scores, events and the ledger itself. · 查询"},
-    {"name": "disclosure", "description": "What the public may see now. · 公示"},
-    {"name": "feed", "description": "Follow the log. · 事件流"},
-    {"name": "operations", "description": "Is it well? · 运行状况"},
+    {"name": "writes", "description": "记录 · Record what was decided."},
+    {"name": "reads", "description": "查询 · Scores, events and the ledger itself."},
+    {"name": "disclosure", "description": "公示 · What the public may see now."},
+    {"name": "feed", "description": "事件流 · Follow the log."},
+    {"name": "operations", "description": "运行状况 · Is it well?"},
 ]
 BEARER: dict[str, list[str]] = {"bearer": []}
 SECURITY_SCHEMES = {

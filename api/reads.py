@@ -165,7 +165,9 @@ class Reads:
             return None
         rules = self._scores.rulebooks(position)
         today = local_day(self._clock())
-        parts = (subject, last, day, today, rules.version, rules.of(day).version, full)
+        shown = [] if full else self._sheets.shown(subject, position, today=day)
+        items = [(str(item.id), item.suspended, item.fulfilled) for item in shown]
+        parts = (subject, last, day, today, rules.version, rules.of(day).version, full, items)
         return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
 
     async def events(

@@ -52,7 +52,7 @@ def operations(schema: dict[str, Any], tag: str) -> Iterator[dict[str, Any]]:
                     "method": method.upper(),
                     "path": path,
                     "summary": one["summary"],
-                    "description": one.get("description", ""),
+                    "description": one.get("description", "").replace("`", ""),
                     "parameters": one.get("parameters", []),
                     "example": pretty(body["example"]) if "example" in body else None,
                     "answers": sorted(one["responses"].items()),

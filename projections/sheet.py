@@ -8,23 +8,27 @@ authority, so that it closes and tells nothing else. A provider that is not regi
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
+from ledger.envelope import TYPE_PREFIX
+from ledger.events import provider_stream
 from ledger.fields import UNPRINTABLE
 from ledger.rulebook import Named, Rulebook, Rulebooks
 from ledger.scale import Scales
 from ledger.store import Ledger
 from projections.case import Fact
-from projections.disclosure import Disclosure, Item
+from projections.disclosure import WITHDRAWALS, Disclosure, Item
 from projections.scores import Scores, restoring
 from projections.scoring import Result, score
 
 MAX_REASONS = 4
+MAX_BEYOND = 10_000
+REPAIR_REVOKED = "repair.revoked.v1"
 SEARCH_COLUMNS = ("provider", "name", "grade", "score", "status")
 
 
@@ -49,11 +53,7 @@ class Sheets:
             return None
         facts = self._scores.facts(identifier, position)
         result = score(facts, rules.scales, as_of=today, known_at=position)
-        shown = [
-            item
-            for item in self._disclosure.items(identifier)
-            if item.position <= position and item.withheld(today) is None
-        ]
+        shown = self.shown(identifier, position, today=today)
         points = _points(result, shown)
         adverse = [item for item in shown if item.kind != "REWARD"]
         next_ = _Next(facts, rules.scales, today)
@@ -82,6 +82,24 @@ class Sheets:
             "reasons": [str(item.id) for item in reasons[:MAX_REASONS]],
         }
 
+    def shown(self, identifier: str, position: int, *, today: date) -> list[Item]:
+        """The items up to a position that the public sees today.
+
+        What the log withdraws beyond the projection's own position is gone here too: a projection
+        that stands still must not keep an overturned item in sight.
+        """
+        beyond = self._ledger.read_stream_after(
+            provider_stream(identifier), self._disclosure.position(), MAX_BEYOND
+        )
+        withdrawn = withdrawn_by(orjson.loads(one.state) for one in beyond)
+        return [
+            item
+            for item in self._disclosure.items(identifier)
+            if item.position <= position
+            and item.withheld(today) is None
+            and str(item.id) not in withdrawn
+        ]
+
     def search(
         self, q: str, grade: str | None, after: str, limit: int, *, today: date
     ) -> list[dict[str, Any]]:
@@ -104,6 +122,18 @@ class Sheets:
             [after, grade, grade, wanted, code, wanted, limit],
         )
         return [dict(zip(SEARCH_COLUMNS, row, strict=True)) for row in rows]
+
+
+def withdrawn_by(envelopes: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The ids of the items that are out of the public view after these events."""
+    withdrawn: set[str] = set()
+    for envelope in envelopes:
+        kind = envelope["type"].removeprefix(TYPE_PREFIX)
+        if kind in WITHDRAWALS:
+            withdrawn.add(envelope["data"]["target"])
+        elif kind == REPAIR_REVOKED:
+            withdrawn.discard(envelope["data"]["target"])
+    return withdrawn
 
 
 class _Next:

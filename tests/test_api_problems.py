@@ -248,10 +248,12 @@ def test_the_access_log_names_no_token_no_query_and_no_body(
             headers = {"Authorization": f"Bearer {token}"}
             served.client.get(f"/v1/disclosure/providers?q={secret}", headers=headers)
             served.client.post("/v1/providers", json={"name": secret}, headers=headers)
+            served.client.get("/%0Aevil%1B%5B31m", headers=headers)
     lines = [one for one in logged if one["event"] == "request"]
     assert [(one["method"], one["path"], one["status"]) for one in lines] == [
         ("GET", "/v1/disclosure/providers", 200),
         ("POST", "/v1/providers", 403),
+        ("GET", "/%0Aevil%1B%5B31m", 404),
     ]
     assert all(one["request_id"] and one["milliseconds"] >= 0 for one in lines)
     assert token not in str(lines)

@@ -497,6 +497,9 @@ def test_who_may_ever_see_what_is_not_a_finding() -> None:
     assert inspection.visibility() == "party"
     assert given.contract().visibility() == "party"
     assert given.reward().visibility() == "public"
+    assert given.reward(consent=False).visibility() == "party"
+    assert given.suspend_provider(reason="PENALTY").visibility() == "public"
+    assert given.suspend_provider(reason="INVESTIGATION").visibility() == "party"
     assert given.listing().visibility() == "public"
     for public, widest in ((True, "public"), (False, "party")):
         act = events.DecisionOverturned(

@@ -477,3 +477,36 @@ def test_a_server_put_back_to_a_backup_is_believed(
         connection.execute("UPDATE ledger.chengxin_head SET position = 2")
     assert record(given.penalty()).version == 2
     assert versions(opened) == [1, 2]
+
+
+def test_what_tasks_append_in_one_round_of_the_loop_is_one_commit(
+    opened: Ledger, desk: Desk, run: Run
+) -> None:
+    async def record_all(make: Callable[[], Data]) -> None:
+        await asyncio.gather(*(desk.record(one, make(), REGISTRAR) for one in PROVIDERS))
+
+    run(record_all(given.register))
+    run(record_all(given.penalty))
+    commits = opened.rows(
+        b"SELECT count(DISTINCT xmin::text), count(*) FROM ledger.chengxin_events"
+        b" WHERE topic = 'penalty.imposed.v1'"
+    )
+    assert commits == [(1, len(PROVIDERS))]
+
+
+def test_who_appends_while_the_appender_closes_is_told(
+    opened: Ledger, desk: Desk, run: Run
+) -> None:
+    async def record_two() -> list[Receipt | BaseException]:
+        tasks = [
+            asyncio.create_task(desk.record(one, given.register(), REGISTRAR))
+            for one in PROVIDERS[:2]
+        ]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(opened.appender.close)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = run(record_two())
+    assert all(isinstance(one, Receipt | errors.Unavailable) for one in found)
+    with pytest.raises(errors.Unavailable):
+        run(desk.record(PROVIDERS[2], given.register(), REGISTRAR))

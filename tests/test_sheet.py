@@ -421,3 +421,15 @@ def test_a_row_of_the_search(filled: World) -> None:
             "status": "admitted",
         }
     ]
+
+
+def test_a_projection_that_stands_still_keeps_no_withdrawn_item_in_sight(world: World) -> None:
+    item = world.record(given.penalty())
+    assert [one["id"] for one in world.sheet()["items"]] == [item.id]
+    world.run(world.desk.record(given.PROVIDER, given.overturn(item.id), given.REGISTRAR))
+    sheet = world.sheet()
+    assert sheet["items"] == []
+    assert item.id not in repr(sheet)
+    explanation = sheet["explanation"]
+    total = Decimal(explanation["baseline"]) + Decimal(explanation["other"])
+    assert str(total) == explanation["score"] == sheet["score"]
