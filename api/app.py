@@ -14,11 +14,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
-from fastapi.telemetry import TelemetryConfig
+from starlette.middleware.exceptions import ExceptionMiddleware
 
 from api import commands, lines, openapi, problems, reference
 from api.door import Door
@@ -41,8 +43,20 @@ try:
     VERSION = version("chengxin-ledger")
 except PackageNotFoundError:  # run from a checkout that was never installed
     VERSION = "0"
-OPENAPI = "/openapi.json"
-NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+ABOUT: dict[str, Any] = {
+    "title": "Chengxin Ledger 诚信账本",
+    "version": VERSION,
+    "summary": "An event-sourced credit ledger for service providers.",
+    "description": openapi.DESCRIPTION,
+    "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    "openapi_url": "/openapi.json",
+    # FastAPI's own pages would load their parts from elsewhere; ours is `api/reference.py`.
+    "docs_url": None,
+    "redoc_url": None,
+    "redirect_slashes": False,
+    "telemetry": {"tracing": False, "metrics": False, "logs": False},
+}
+"""What the application is to FastAPI, whatever it serves."""
 GRACE_SECONDS = 10
 GC_THRESHOLDS = (20_000, 50, 100)
 
@@ -85,11 +99,6 @@ def create_app(
         app.state.stopping.set()
 
     app = FastAPI(
-        title="Chengxin Ledger 诚信账本",
-        version=VERSION,
-        summary="An event-sourced credit ledger for service providers.",
-        description=openapi.DESCRIPTION,
-        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
             *commands.routes(tokens=tokens, max_body_bytes=settings.max_body_bytes),
@@ -100,18 +109,17 @@ def create_app(
             *pages_router(sheets, rulebooks=scores.rulebooks, clock=clock).routes,
         ],
         lifespan=lifespan,
-        openapi_url=OPENAPI,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        telemetry=NO_TELEMETRY,
+        **ABOUT,
     )
     app.openapi = openapi.publish(app, [write.command for write in commands.WRITES])  # type: ignore[method-assign]
     pages = Pages(sheets, rulebooks=scores.rulebooks, clock=clock)
     app.add_route("/docs", reference.page_of(app, pages, clock=clock), include_in_schema=False)
     problems.install(app)
-    app.add_middleware(
-        Door,
+    # The door is the outermost: what the framework would put around it (a second catcher of errors,
+    # telemetry, a limit for bodies) is either done there or not in use.
+    inside = AsyncExitStackMiddleware(app.router)
+    app.middleware_stack = Door(
+        ExceptionMiddleware(inside, handlers=app.exception_handlers),
         max_body_bytes=settings.max_body_bytes,
         access_log=settings.access_log,
         random=os.urandom,

@@ -300,9 +300,9 @@ def key_of(request: Request, claims: Claims, tokens: Tokens, order: Order) -> Ke
 async def hand_in(desk: Desk, order: Order, claims: Claims, key: Key | None) -> Receipt:
     """Let the desk handle an order. Raises LedgerError."""
     if isinstance(order.command, PublishRulebook):
-        return await desk.publish_rulebook(order.command, claims.actor(), key=key)
+        return await desk.publish_rulebook(order.command, claims.actor, key=key)
     assert order.identifier is not None
-    return await desk.record(order.identifier, order.command, claims.actor(), key=key)
+    return await desk.record(order.identifier, order.command, claims.actor, key=key)
 
 
 def created(receipt: Receipt) -> tuple[Message, Message]:

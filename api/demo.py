@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
@@ -53,6 +53,7 @@ RECORDS_AT = time(9, 0)
 RECORDING_WEEKDAYS = (1, 4)
 """Decisions are entered on Tuesdays and Fridays, and whatever is left on the last day."""
 MINUTES_APART = 10
+TRY_SECONDS = 0.1
 MAX_PROVIDERS = 10_000
 ORGANISATION = "DEMO-REGISTRY"
 REGISTRAR = Actor(ORGANISATION, "registrar", "00000000-0000-4000-8000-000000000001")
@@ -181,9 +182,13 @@ async def demonstrate(
     `advance` is told how many commands are done, and of how many. Raises WrongPurpose,
     LedgerNotEmpty, or DateOrder where the ledger was opened after history begins.
     """
+    async with _alone(database):
+        return await _demonstrate(database, plan, advance)
+
+
+async def _demonstrate(database: Database, plan: Plan, advance: Callable[[int, int], None]) -> int:
     clock = SimulatedClock(plan.opens())
     with (
-        _alone(database),
         Ledger(hasty(database), clock=clock, random=Random(f"ledger {plan.seed}").randbytes) as it,
     ):
         desk = Desk(it)
@@ -198,11 +203,13 @@ async def demonstrate(
         return await _record(desk, clock, plan, ids, advance)
 
 
-@contextmanager
-def _alone(database: Database) -> Iterator[None]:
+@asynccontextmanager
+async def _alone(database: Database) -> AsyncIterator[None]:
     """Wait until nobody else fills a demonstration in this database."""
+    alone = "SELECT pg_try_advisory_lock(hashtextextended('chengxin demo', 0))"
     with database.connect() as connection:
-        connection.execute("SELECT pg_advisory_lock(hashtextextended('chengxin demo', 0))")
+        while connection.execute(alone).fetchone() != (True,):  # noqa: ASYNC110 no one tells
+            await asyncio.sleep(TRY_SECONDS)
         yield
 
 

@@ -95,7 +95,7 @@ class Feed:
         claims = claims_of(request, self._tokens)
         if claims is None:
             raise TokenMissing
-        reader = claims.reader()
+        reader = claims.reader
         media_type = lines.negotiate(request.headers.get("accept"), (*PULLED, STREAM))
         if media_type == STREAM:
             if last_event_id is not None:

@@ -5,10 +5,11 @@ What a command alone needs is imported when it runs, so that the small ones answ
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -23,6 +24,7 @@ from ledger.store import Ledger, system_clock
 
 if TYPE_CHECKING:
     from api.demo import Plan
+    from api.serve import Ending
     from ledger.database import Database
 
 app = typer.Typer()
@@ -127,12 +129,12 @@ def demo(
     if plan.last > today:
         fail(USAGE, words("--last is in the future", "--last 不得晚于今日"))
     with database_of(settings_of(data_dir=data_dir)) as database:
-        head = fill(database, plan)
+        head = fill(database, plan, run)
     if as_json:
         put_json({"providers": plan.providers, "seed": plan.seed, "position": head})
 
 
-def fill(database: Database, plan: Plan) -> int:
+def fill(database: Database, plan: Plan, run: Callable[[Coroutine[Any, Any, int]], int]) -> int:
     """Fill a demonstration ledger; its head. Raises what `demonstrate` does."""
     from api.demo import demonstrate
 
@@ -196,7 +198,7 @@ def serve(
         try:
             with database_of(settings) as database:
                 if demo:
-                    _fill_once(database)
+                    _fill_once(database, ending)
                 house = House(database, clock=system_clock)
                 serve_until_told(
                     house,
@@ -234,10 +236,10 @@ def worker(data_dir: DataDir = None) -> None:
     tell(words("Stopped.", "已停止。"))
 
 
-def _fill_once(database: Database) -> None:
+def _fill_once(database: Database, ending: Ending) -> None:
     """Fill the demonstration unless it is filled."""
     from api.demo import Plan
 
     # Not empty: an earlier run filled it, and whatever happened since is kept.
     with suppress(LedgerNotEmpty):
-        fill(database, Plan(local_day(system_clock())))
+        fill(database, Plan(local_day(system_clock())), ending.run)

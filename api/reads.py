@@ -281,7 +281,7 @@ class Reads:
 
     def _reader(self, request: Request) -> Reader:
         claims = claims_of(request, self._tokens)
-        return PUBLIC if claims is None else claims.reader()
+        return PUBLIC if claims is None else claims.reader
 
     async def _catch_up(self, wanted: int | None) -> None:
         """Wait until both projections have reached a position. Raises Behind."""

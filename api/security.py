@@ -67,23 +67,32 @@ class KeyFileError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says of its bearer; times are seconds since 1970."""
+    """What a verified token says of its bearer, as one who records and as one who reads.
+
+    Times are seconds since 1970.
+    """
 
     issuer: str
-    organisation: str
-    role: str
-    ref: str
+    actor: Actor
+    reader: Reader
     token_id: str
     not_before: int
     expires: int
 
-    def actor(self) -> Actor:
-        """The bearer as the one who records."""
-        return Actor(self.organisation, self.role, self.ref)
+    @property
+    def organisation(self) -> str:
+        """The organisation for which the bearer acts."""
+        return self.actor.organisation
 
-    def reader(self) -> Reader:
-        """The bearer as the one who reads."""
-        return Reader(self.role, self.organisation)
+    @property
+    def role(self) -> str:
+        """The role in which the bearer acts."""
+        return self.actor.role
+
+    @property
+    def ref(self) -> str:
+        """The random reference that stands for the bearer."""
+        return self.actor.ref
 
 
 class Tokens:
@@ -194,9 +203,8 @@ class Tokens:
             raise refusals.TokenMalformed
         return Claims(
             issuer=given["iss"],
-            organisation=given["org"],
-            role=given["role"],
-            ref=given["ref"],
+            actor=Actor(given["org"], given["role"], given["ref"]),
+            reader=Reader(given["role"], given["org"]),
             token_id=given["jti"],
             not_before=max(given["nbf"], given["iat"]),
             expires=given["exp"],

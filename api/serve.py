@@ -14,10 +14,11 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import FrameType
+from typing import Any, TypeVar
 
 from api.app import create_app, make_server, tune_interpreter
 from api.options import run as run_to_end
@@ -36,6 +37,8 @@ from projections.scores import Scores
 
 BACKLOG = 2048
 CATCH_UP_SECONDS = 10.0
+
+T = TypeVar("T")
 
 
 class PortTaken(OSError):
@@ -59,7 +62,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Ending:
-    """What SIGINT and SIGTERM do: the first ends in order, a second one at once."""
+    """What SIGINT and SIGTERM do: the first ends in order, a second one at once.
+
+    An exception out of a signal's handler may come between taking a lock and knowing that it is
+    held, and whoever waits for that lock waits for ever. So while other threads are about, a signal
+    only sets a mark or cancels a task (`by`, `run`); elsewhere it raises KeyboardInterrupt.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -67,12 +75,32 @@ class Ending:
 
     @contextmanager
     def by(self, end: Callable[[], None]) -> Iterator[None]:
-        """Meanwhile the first signal calls `end`; elsewhere it raises KeyboardInterrupt."""
-        self._end = end
+        """Meanwhile the first signal calls `end`; one that came before does so now."""
+        before, self._end = self._end, end
+        if self.asked:
+            end()
         try:
             yield
         finally:
-            self._end = None
+            self._end = before
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end; a signal cancels it. Raises KeyboardInterrupt then."""
+
+        async def cancellable() -> T:
+            task, loop = asyncio.current_task(), asyncio.get_running_loop()
+            assert task is not None
+
+            def end() -> None:
+                loop.call_soon_threadsafe(task.cancel)
+
+            with self.by(end):
+                return await work
+
+        try:
+            return run_to_end(cancellable())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
@@ -110,9 +138,11 @@ class House:
         self._database = database
 
     @contextmanager
-    def living(self, *, follow: bool) -> Iterator[None]:
+    def living(self, ending: Ending, *, follow: bool) -> Iterator[None]:
         """Follow the log, and keep the projections up to it; in the end all is closed."""
         with ExitStack() as stack:
+            # A signal is seen by whatever runs the event loop inside.
+            stack.enter_context(ending.by(lambda: None))
             stack.enter_context(self.ledger)
             self.tail.start()
             stack.callback(self.tail.stop)
@@ -124,7 +154,8 @@ class House:
                 follower.start()
                 stack.callback(follower.stop)
                 # So that the first answers are not those of yesterday; a long way takes longer.
-                follower.wait_for(self.ledger.head(), CATCH_UP_SECONDS)
+                head = self.ledger.head()
+                follower.wait_for(head, CATCH_UP_SECONDS, unless=lambda: ending.asked)
             yield
 
 
@@ -158,7 +189,7 @@ def serve(
         while not (server.started or serving.done()):  # noqa: ASYNC110 uvicorn tells nobody
             await asyncio.sleep(0.01)
         working: asyncio.Task[None] | None = None
-        if server.started:
+        if server.started and not ending.asked:
             announce()
         if with_worker and server.started:
             working = asyncio.create_task(work(app.state.desk, house.disclosure, clock=house.clock))
@@ -170,25 +201,11 @@ def serve(
     def end() -> None:
         server.should_exit = True
 
-    with house.living(follow=with_worker), ending.by(end):
+    with house.living(ending, follow=with_worker), ending.by(end):
         run_to_end(run())
 
 
 def labour(house: House, *, ending: Ending) -> None:
-    """Do what a worker does until a signal ends it."""
-
-    async def run() -> None:
-        over = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        working = asyncio.create_task(work(Desk(house.ledger), house.disclosure, clock=house.clock))
-
-        def end() -> None:
-            loop.call_soon_threadsafe(over.set)
-
-        with ending.by(end):
-            await over.wait()
-        working.cancel()
-        await asyncio.wait([working])
-
-    with house.living(follow=True):
-        run_to_end(run())
+    """Do what a worker does until a signal ends it. Raises KeyboardInterrupt then."""
+    with house.living(ending, follow=True):
+        ending.run(work(Desk(house.ledger), house.disclosure, clock=house.clock))

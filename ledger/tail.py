@@ -19,6 +19,7 @@ from psycopg import sql
 from ledger.database import Database
 
 POLL_SECONDS = 1.0
+LOOK_SECONDS = 0.01
 BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 log = structlog.get_logger()
@@ -117,6 +118,9 @@ class Tail:
                 if row[0] > self.position:
                     self._wake(row[0])
             notices = list(connection.notifies(timeout=POLL_SECONDS / 4, stop_after=1))
+            if notices:
+                # One look for all that is committed in a few milliseconds; the first is not late.
+                self._stopping.wait(max(0.0, read_at + LOOK_SECONDS - monotonic.monotonic()))
 
 
 def _finish(moved: asyncio.Future[None]) -> None:

@@ -157,10 +157,12 @@ class Follower:
         """Where each projection stands. Raises psycopg.Error."""
         return {one.schema: progress_of(self._ledger, one.schema) for one in self._projections}
 
-    def wait_for(self, position: int, timeout_seconds: float) -> bool:
-        """Block until every projection answers for `position`; False when the time is over.
+    def wait_for(
+        self, position: int, timeout_seconds: float, *, unless: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Block until every projection answers for `position`.
 
-        Raises psycopg.Error or PoolTimeout.
+        False when the time is over, or `unless` says so. Raises psycopg.Error or PoolTimeout.
         """
         deadline = monotonic.monotonic() + timeout_seconds
         while True:
@@ -169,7 +171,7 @@ class Follower:
             if all(one.position >= position for one in self.status().values()):
                 return True
             left = deadline - monotonic.monotonic()
-            if left <= 0:
+            if left <= 0 or unless():
                 return False
             # Where another process follows the log, nothing here tells when it has moved.
             self._wait_for_batch(batches, min(left, SPARE_POLL_SECONDS))

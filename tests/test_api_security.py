@@ -172,8 +172,8 @@ def test_a_token_says_who_its_bearer_is(tokens: Tokens, clock: Clock) -> None:
     found = tokens.verify(tokens.issue(role="registrar", organisation="CN-REG-1", ref=REF))
     assert (found.role, found.organisation, found.ref) == ("registrar", "CN-REG-1", REF)
     assert found.expires - int(clock().timestamp()) == 12 * 3600
-    assert found.actor().ref == REF
-    assert found.reader().role == "registrar"
+    assert found.actor.ref == REF
+    assert found.reader.role == "registrar"
 
 
 def test_each_token_draws_its_own_reference(tokens: Tokens) -> None:

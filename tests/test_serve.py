@@ -5,6 +5,7 @@ Each test starts the same command as `make run`, in a data directory of its own.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -26,6 +27,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from api.serve import Ending
 from ledger.embedded import Embedded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -262,6 +264,35 @@ def test_a_signal_during_the_first_filling_ends_it_in_order(
         assert code == 0, process.err
         assert "Traceback" not in "".join(process.err)
     assert server_is_down(data_dir)
+
+
+def test_a_signal_raises_nothing_where_a_task_runs() -> None:
+    """It would between the taking of a lock and the block that releases it."""
+    ending, seen = Ending(), []
+
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        seen.append("went on")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    with ending.handling(), pytest.raises(KeyboardInterrupt):
+        ending.run(work())
+    assert seen == ["went on", "cancelled"]
+
+
+def test_a_signal_that_came_before_is_not_forgotten() -> None:
+    ending, seen = Ending(), []
+    with ending.handling():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        with ending.by(lambda: seen.append("ended")):
+            assert seen == ["ended"]
+        with pytest.raises(KeyboardInterrupt):
+            ending.run(asyncio.sleep(60))
 
 
 def test_two_share_a_data_dir_and_the_first_may_leave(
