@@ -130,9 +130,9 @@ class House:
     """The ledger with all that follows it, in one process."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
-        self.clock = clock
         self.ledger = Ledger(database, clock=clock)
         self.tail = Tail(database)
+        self.clock = self.tail.bounded(clock)
         self.scores = Scores(self.ledger)
         self.disclosure = Disclosure(self.ledger)
         self._database = database

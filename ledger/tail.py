@@ -10,19 +10,32 @@ from __future__ import annotations
 import asyncio
 import threading
 import time as monotonic
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import psycopg
 import structlog
 from psycopg import sql
 
 from ledger.database import Database
+from ledger.errors import Unavailable
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 0.01
+FIRST_LOOK_SECONDS = 5.0
 BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 log = structlog.get_logger()
+
+
+class Look(NamedTuple):
+    """What the database said of time: of the last event, its own, and when that was read here."""
+
+    recorded_at: datetime | None
+    now: datetime
+    read_at: float
 
 
 class Tail:
@@ -35,6 +48,8 @@ class Tail:
         self._moved = threading.Condition()
         self._waiting: list[asyncio.Future[None]] = []
         self._stopping = threading.Event()
+        self._look: Look | None = None
+        self._looked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
 
     def start(self) -> None:
@@ -47,6 +62,24 @@ class Tail:
         self._wake(self.position)
         if self._thread.is_alive():
             self._thread.join()
+
+    def bounded(self, clock: Callable[[], datetime]) -> Callable[[], datetime]:
+        """`clock`, but never before the last recorded event nor after the database's own clock.
+
+        What is shown, and what time has changed, depends on the day: a machine whose clock is days
+        off must neither show what had to go nor settle days that have not come. The clock raises
+        Unavailable until the database has been seen.
+        """
+
+        def now() -> datetime:
+            self._looked.wait(FIRST_LOOK_SECONDS)
+            if (look := self._look) is None:
+                raise Unavailable
+            latest = look.now + timedelta(seconds=monotonic.monotonic() - look.read_at)
+            bounded = min(clock(), latest)
+            return bounded if look.recorded_at is None else max(bounded, look.recorded_at)
+
+        return now
 
     def wait(self, beyond: int, timeout_seconds: float) -> int:
         """Block until the head is greater than `beyond`, or the time is over; the known head."""
@@ -103,9 +136,9 @@ class Tail:
 
     def _follow(self, connection: psycopg.Connection) -> None:
         database = self._database
-        head = sql.SQL("SELECT position FROM {}").format(
-            sql.Identifier(database.schema, f"{database.application}_head")
-        )
+        head = sql.SQL(
+            "SELECT position, nullif(recorded_at, '-infinity'), clock_timestamp() FROM {}"
+        ).format(sql.Identifier(database.schema, f"{database.application}_head"))
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(database.channel)))
         read_at = float("-inf")
         notices: list[psycopg.Notify] = []
@@ -114,6 +147,8 @@ class Tail:
                 row = connection.execute(head).fetchone()
                 assert row is not None
                 read_at = monotonic.monotonic()
+                self._look = Look(row[1], row[2], read_at)
+                self._looked.set()
                 self.healthy = True
                 if row[0] > self.position:
                     self._wake(row[0])

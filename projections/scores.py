@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from psycopg import Cursor, sql
 
+from ledger.calendar import SHANGHAI
 from ledger.envelope import TYPE_PREFIX, from_envelope
 from ledger.errors import LedgerNotOpened
 from ledger.events import RULEBOOK_STREAM
@@ -137,6 +138,7 @@ class Scores:
 
         The rulebooks are those published up to `position`, as the facts are.
         """
+        today = self._day(cursor, today)
         subjects = [
             row[0]
             for row in cursor.execute(
@@ -154,6 +156,23 @@ class Scores:
             f"UPDATE {self.schema}.progress SET day = %s WHERE day < %s".encode(), [today, today]
         )
         return False
+
+    def _day(self, cursor: Cursor[tuple[Any, ...]], today: date) -> date:
+        """The day to settle: `today`, but not before the day that stands nor after the database's.
+
+        Where the database's own clock was ahead, no row of a coming day stays.
+        """
+        row = cursor.execute(
+            f"SELECT day, (clock_timestamp() AT TIME ZONE '{SHANGHAI}')::date"
+            f" FROM {self.schema}.progress".encode()
+        ).fetchone()
+        assert row is not None
+        stands, latest = row
+        if stands > latest:
+            cursor.execute(f"UPDATE {self.schema}.scores SET stale = true".encode())
+            cursor.execute(f"UPDATE {self.schema}.progress SET day = %s".encode(), [latest])
+        day: date = min(max(today, stands), latest)
+        return day
 
     def _compute(
         self, cursor: Cursor[tuple[Any, ...]], subjects: Sequence[str], today: date, position: int

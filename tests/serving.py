@@ -134,7 +134,8 @@ def serving(
         tail.start()
         stack.callback(tail.stop)
         scores, disclosure = Scores(ledger), Disclosure(ledger)
-        follower = Follower(ledger, tail, [scores, disclosure], today=lambda: local_day(clock()))
+        bounded = tail.bounded(clock)
+        follower = Follower(ledger, tail, [scores, disclosure], today=lambda: local_day(bounded()))
         follower.start()
         stack.callback(follower.stop)
         chosen = Settings(key_dir=keys, port=0, access_log=access_log, **settings)
@@ -152,7 +153,7 @@ def serving(
             disclosure=disclosure,
             tokens=tokens if with_tokens else None,
             settings=chosen,
-            clock=clock,
+            clock=bounded,
         )
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         server = make_server(app, chosen)

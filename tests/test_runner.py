@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ SOON_SECONDS = 20.0
 """No wait of these tests ends by this time-out, unless it fails."""
 FOLLOWER = """
 import sys, time
-from datetime import date
+from datetime import date, timedelta
 from ledger.database import Database
 from ledger.store import Ledger
 from ledger.tail import Tail
@@ -180,8 +180,27 @@ def test_time_goes_on_without_events(migrated: Ledger, record: Record) -> None:
         scores = Scores(migrated)
         days.append(date(2026, 5, 12))
         until(lambda: (scores.current(given.PROVIDER) or {})["score"] == "76.25")
-        days.append(date(2027, 2, 12))
-        until(lambda: (scores.current(given.PROVIDER) or {})["score"] == "80.00")
+
+
+def test_no_day_is_settled_that_the_database_has_not_reached(
+    migrated: Ledger, record: Record
+) -> None:
+    """Neither by a follower whose clock is ahead, nor for ever once the database's was."""
+    today = local_day(system_clock())
+    coming = today + timedelta(days=3)
+    scores = Scores(migrated)
+    with following(migrated, today=lambda: date(2031, 1, 1)) as follower:
+        record(given.register())
+        penalty = given.penalty(decided_on=given.TODAY, served_on=given.TODAY)
+        assert follower.wait_for(record(penalty).position, SOON_SECONDS)
+        now = scores.current(given.PROVIDER)
+    with migrated.database.connect(role=None) as owner:
+        [day] = owner.execute("SELECT day FROM scores_1.progress").fetchone() or ()
+        assert today <= day <= local_day(system_clock())
+        owner.execute("UPDATE scores_1.progress SET day = %s", [coming])
+        owner.execute("UPDATE scores_1.scores SET score = '80.00', next_change_on = %s", [coming])
+    with following(migrated, today=lambda: date(2031, 1, 1)):
+        until(lambda: scores.current(given.PROVIDER) == now)
 
 
 def test_many_may_wait_while_it_works(migrated: Ledger, record: Record) -> None:

@@ -6,12 +6,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
 import psycopg
 import pytest
 
+from ledger import tail as tail_module
 from ledger.database import Database, migrate
+from ledger.errors import Unavailable
 from ledger.handle import Desk
 from ledger.store import Ledger
 from ledger.tail import POLL_SECONDS, Tail
@@ -37,7 +40,7 @@ def listeners(database: Database) -> list[int]:
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         rows = connection.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-            " AND query ~ '^(LISTEN|SELECT position FROM)'"
+            " AND query ~ '^(LISTEN|SELECT position, )'"
         ).fetchall()
     return [row[0] for row in rows]
 
@@ -220,6 +223,35 @@ def test_a_tail_may_start_before_its_schema_and_stop_without_any(
         one.stop()
     assert time.monotonic() - began < 3
     assert not lost.healthy
+
+
+def test_a_clock_that_is_ahead_is_held_to_the_databases(tail: Tail, clock: Clock) -> None:
+    bounded = tail.bounded(clock)
+    assert bounded() == clock()
+    clock.now = datetime.now(UTC) + timedelta(days=3)
+    assert abs(bounded() - datetime.now(UTC)) < timedelta(seconds=POLL_SECONDS)
+
+
+def test_a_clock_that_is_behind_is_held_to_the_last_event(
+    tail: Tail, opened: Ledger, record: Record, clock: Clock
+) -> None:
+    bounded, recorded_at = tail.bounded(clock), clock()
+    clock.advance(days=-3)
+    assert bounded() == recorded_at
+    clock.advance(days=5)
+    record(given.register())
+    assert tail.wait(1, SOON_SECONDS) == 2
+    recorded_at = clock()
+    clock.advance(days=-5)
+    assert bounded() == recorded_at
+
+
+def test_a_clock_says_nothing_before_the_database_is_seen(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "FIRST_LOOK_SECONDS", 0.1)
+    with pytest.raises(Unavailable):
+        Tail(Database("host=/nonexistent dbname=x")).bounded(clock)()
 
 
 def test_another_application_wakes_nobody(
