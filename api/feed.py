@@ -2,7 +2,7 @@
 
 A line is `{"sequence":"<20 digits>",` and the stored bytes without their first brace; by every
 way the reader gets the same bytes. A stream survives a database that goes away; it ends when its
-client goes, reads nothing for half a minute, or the server stops.
+client goes, reads nothing for half a minute, its token expires, or the server stops.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ class Feed:
         if media_type == STREAM:
             if last_event_id is not None:
                 after = position_of(last_event_id)
-            return EventStream(self.held(), self.events(request, reader, after))
+            return EventStream(self.held(), self.events(request, reader, after, claims.expires))
         found = await self._lines(after, limit, reader)
         wait = WAIT.search(prefer or "")
         if wait is not None and not found:
-            seconds = min(int(wait[1]), MAX_WAIT_SECONDS)
+            seconds = min(int(wait[1]), MAX_WAIT_SECONDS, self._left(claims.expires))
             with self.held():
                 found = await self._wait(request, reader, Page(after, limit), seconds)
         reached = found[-1][0] if found else after
@@ -125,13 +125,13 @@ class Feed:
             self.open -= 1
 
     async def events(
-        self, request: Request, reader: Reader, position: int
+        self, request: Request, reader: Reader, position: int, expires: int
     ) -> AsyncGenerator[bytes, None]:
-        """The stream beyond a position, until the server stops."""
+        """The stream beyond a position, until the token expires or the server stops."""
         stopping: asyncio.Event = request.app.state.stopping
         pause = FIRST_PAUSE_SECONDS
         yield RETRY
-        while not stopping.is_set():
+        while not stopping.is_set() and (left := self._left(expires)) > 0:
             try:
                 found = await self._lines(position, STREAM_LINES, reader)
             except AWAY:
@@ -150,12 +150,15 @@ class Feed:
                 await rest(LONGEST_PAUSE_SECONDS, stopping)
                 yield HEARTBEAT
             elif (
-                await self._news(position, HEARTBEAT_SECONDS, stopping.wait()) <= position
+                await self._news(position, min(HEARTBEAT_SECONDS, left), stopping.wait())
+                <= position
                 and not stopping.is_set()
             ):
                 yield HEARTBEAT
 
-    async def _wait(self, request: Request, reader: Reader, page: Page, seconds: int) -> list[Line]:
+    async def _wait(
+        self, request: Request, reader: Reader, page: Page, seconds: float
+    ) -> list[Line]:
         """Lines as soon as there are any, none when the time is over or the server stops.
 
         Raises ClientDisconnect.
@@ -173,6 +176,10 @@ class Feed:
                 await self._news(page.after, left, stopping.wait(), disconnect(request))
             found = await self._lines(page.after, page.limit, reader)
         return found
+
+    def _left(self, expires: int) -> float:
+        """How many seconds a token is still good for."""
+        return expires - self._clock().timestamp()
 
     async def _lines(self, after: int, limit: int, reader: Reader) -> list[Line]:
         today = local_day(self._clock())

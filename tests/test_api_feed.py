@@ -371,6 +371,28 @@ def test_streams_end_cleanly_when_the_server_stops(
         stream.close()
 
 
+def test_nothing_is_read_with_a_token_beyond_its_time(
+    databases: Callable[[], Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.1)
+    clock = Clock()
+    with serving(databases(), tmp_path / "keys", clock, new_ledger=new_ledger) as served:
+        served.provide()
+        with closing(Stream(served, f"?after={served.head()}")) as stream:
+            assert next(stream.events) == {"retry": b"2000"}
+            clock.advance(hours=13)
+            served.penalise()
+            # The last chunk is there: the stream was ended, not cut off.
+            assert stream.take(1) == []
+        clock.advance(hours=-1, seconds=-1)
+        token = served.bearer("auditor")
+        clock.advance(hours=11, minutes=59, seconds=59)
+        started = time.monotonic()
+        path = f"/v1/feed?after={served.head()}"
+        assert served.client.get(path, headers=token | {"Prefer": "wait=20"}).content == b""
+        assert time.monotonic() - started < 5
+
+
 def test_a_stream_lives_through_a_lost_database(served: Served) -> None:
     with closing(Stream(served, f"?after={served.head()}")) as stream:
         wait_until(lambda: open_streams(served) == 1)
