@@ -21,7 +21,7 @@ from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
 from api.security import ROLES, Claims, Tokens, claims_of, header_values
 from ledger import acts, events
 from ledger.appender import Key
-from ledger.errors import NotAllowed, Words
+from ledger.errors import DuplicateFact, NotAllowed, Words
 from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.handle import Desk, Receipt
@@ -223,7 +223,13 @@ def _route(write: Write, tokens: Tokens | None, max_body_bytes: int) -> APIRoute
         )
         check_issuer(order.command, claims)
         key = key_of(request, claims, tokens, order)
-        return await hand_in(request.app.state.desk, order, claims, key)
+        try:
+            return await hand_in(request.app.state.desk, order, claims, key)
+        except DuplicateFact as refusal:
+            if not claims.reader.sees_all_of(order.identifier):
+                # An id tells when the earlier event was recorded.
+                del refusal.facts["target"]
+            raise
 
     return WriteRoute(write.path, endpoint, methods=["POST"], **openapi.of_write(write))
 

@@ -96,6 +96,8 @@ TITLES: dict[str, Title] = {
         ),
     ),
     "wrong-category": _title("Wrong category", "类别不符", MEND),
+    "incident-category": _title("Incident of another category", "事件类别不一致", MEND),
+    "finding-mismatch": _title("Finding and outcome differ", "认定与处理结果不符", MEND),
     "severity-out-of-range": _title("Severity out of range", "严重程度超出范围", MEND),
     "severity-reason-missing": _title(
         "Written reason missing",

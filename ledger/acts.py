@@ -2,8 +2,9 @@
 
 Acts come in pairs: an entering act (suspended, repaired, fulfilled) and the act that leaves it.
 On one day the leaving act wins, therefore an entering act must be later than the last leaving
-one; acts on one fact are recorded in the order of their days. Overturning is final. This module
-knows facts, not providers.
+one, and a leaving act not before the one it leaves. The pairs are independent: a judgment that
+arrives late is recorded with its true day. Overturning is final. This module knows facts, not
+providers.
 """
 
 from __future__ import annotations
@@ -177,11 +178,8 @@ def _check_order(fact: Fact, act: str, on: date) -> None:
             later=act, later_on=on, earlier=f"fact {fact.id}", earlier_on=fact.since
         )
     why: Words | None = None
-    last = max((day for name, day in fact.acts.items() if name != "publicity_ended"), default=None)
     if "overturned" in fact.acts:
         why = Words("it was overturned, which is final", "该记录已被撤销，撤销为终局")
-    elif last is not None and on < last:
-        why = Words(f"its last act was on {last}", f"其最近一次后续处理为 {last}")
     elif act in LEAVES:
         left = fact.acts.get(LEAVES[act])
         if fact.in_force(act):
@@ -194,6 +192,8 @@ def _check_order(fact: Fact, act: str, on: date) -> None:
             why = Words("the decision carries no obligation", "该决定未附义务")
     elif act in ENTERS and not fact.in_force(ENTERS[act]):
         why = Words(f"no {ENTERS[act]} is in force", "没有可终止的状态")
+    elif act in ENTERS and on < (entered := fact.acts[ENTERS[act]]):
+        why = Words(f"{ENTERS[act]} is in force from {entered} on", f"该状态自 {entered} 起成立")
     elif act == "removed" and "removed" in fact.acts:
         why = Words("it was already removed", "已移出名单")
     if why is not None:
@@ -205,5 +205,5 @@ def _check_repair(fact: Fact, on: date, rulebook: Rulebook) -> None:
     earliest, _ = rulebook.publicity_ends(fact.severity, fact.decided_on)
     if on < earliest:
         raise errors.RepairTooEarly(target=fact.id, earliest=earliest, on=on)
-    if fact.obligation and not fact.in_force("fulfilled"):
+    if fact.obligation and not (fact.in_force("fulfilled") and fact.acts["fulfilled"] <= on):
         raise errors.ObligationOpen(target=fact.id, on=on)

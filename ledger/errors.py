@@ -80,10 +80,13 @@ class WrongTarget(LedgerError):
 
 
 class DuplicateFact(LedgerError):
-    """The same fact is already recorded as {target}: {what}."""
+    """The same fact is already recorded: {what}.
+
+    The fact `target` is the id of the earlier event, for those who may see it.
+    """
 
     code = "duplicate-fact"
-    zh = "同一事实已记录为 {target}：{what}。"
+    zh = "同一事实已有记录：{what}。"
 
 
 class DateOrder(LedgerError):
@@ -115,10 +118,24 @@ class CodeNotInForce(LedgerError):
 
 
 class WrongCategory(LedgerError):
-    """{what} belongs to category {category}, not {given}."""
+    """Family {family} belongs to category {category}, not {given}."""
 
     code = "wrong-category"
-    zh = "{what} 属于类别 {category}，不是 {given}。"
+    zh = "{family} 属于类别 {category}，不是 {given}。"
+
+
+class IncidentCategory(LedgerError):
+    """Incident {incident} is recorded in another category than {given}."""
+
+    code = "incident-category"
+    zh = "事件 {incident} 已记录的类别不是 {given}。"
+
+
+class FindingMismatch(LedgerError):
+    """A complaint with the outcome {outcome} must be recorded {how}."""
+
+    code = "finding-mismatch"
+    zh = "处理结果为 {outcome} 的投诉必须{how}。"
 
 
 class SeverityOutOfRange(LedgerError):

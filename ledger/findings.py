@@ -114,9 +114,7 @@ def _check_codes(command: FindingFields, rulebook: Rulebook, on: date) -> None:
             raise errors.CodeNotInForce(field=name, value=value, rulebook=rulebook.version, on=on)
     category = items.families[command.family].category
     if category != command.category:
-        raise errors.WrongCategory(
-            what=f"family {command.family}", category=category, given=command.category
-        )
+        raise errors.WrongCategory(family=command.family, category=category, given=command.category)
 
 
 def _check_gravity(command: FindingFields, rulebook: Rulebook) -> None:

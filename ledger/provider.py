@@ -18,12 +18,15 @@ from pydantic import Field
 from ledger import errors, events
 from ledger.acts import ACT_OF_EVENT, ACTS, Fact, decide_act, decide_end_of_publicity
 from ledger.envelope import Event
+from ledger.errors import Words
 from ledger.events import Data, InspectionFields, TargetFields
 from ledger.fields import Day, EventId, Reference
 from ledger.findings import Bench, ComplaintFinding, ConfirmBreach, ImposePenalty, finding_fields
 from ledger.identity import EvidenceDigest
 from ledger.rulebook import Rulebook
 
+WITH_FINDING = Words("with its finding", "附认定事实")
+WITHOUT_FINDING = Words("without a finding", "不附认定事实")
 CLEAN_INSPECTION = "INSPECTION_CLEAN"
 COMPLETED_CONTRACT = "CONTRACT_COMPLETED"
 
@@ -56,6 +59,7 @@ class Provider:
     version: int = 0
     name: str = ""
     status: str = "unknown"
+    status_since: date = date.min
     facts: dict[str, Fact] = field(default_factory=dict)
     incidents: dict[str, str] = field(default_factory=dict)
     seen: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -77,8 +81,8 @@ def evolve(state: Provider, event: Event) -> Provider:
         state.facts[data.target].acts[ACT_OF_EVENT[type(data)]] = data.on
     elif isinstance(data, events.ProviderRegistered):
         state.name, state.status = data.name, "registered"
-    elif type(data) in STATUS_AFTER:
-        state.status = STATUS_AFTER[type(data)]
+    elif isinstance(data, StatusDecision):
+        state.status, state.status_since = STATUS_AFTER[type(data)], data.decided_on
     else:
         _evolve_merit_or_evidence(state, event.id, data)
     return state
@@ -119,6 +123,12 @@ def _evolve_merit_or_evidence(state: Provider, id: str, data: Data) -> None:
             raise AssertionError(f"{data.type} is no event of a provider's stream")
 
 
+StatusDecision = (
+    events.ProviderAdmitted
+    | events.ProviderSuspended
+    | events.ProviderResumed
+    | events.ProviderExited
+)
 STATUS_AFTER: dict[type[Data], str] = {
     events.ProviderAdmitted: "admitted",
     events.ProviderSuspended: "suspended",
@@ -169,6 +179,13 @@ def _decide_status(state: Provider, command: Any, bench: Bench) -> Data:
             provider=state.identifier, status=state.status, needed=" / ".join(needed)
         )
     bench.check_past("decided_on", command.decided_on)
+    if command.decided_on < state.status_since:
+        raise errors.DateOrder(
+            later="decided_on",
+            later_on=command.decided_on,
+            earlier=Words("the last change of status", "上一次状态变更"),
+            earlier_on=state.status_since,
+        )
     data: Data = command
     return data
 
@@ -181,14 +198,18 @@ def _decide_complaint(state: Provider, command: RecordComplaintOutcome, bench: B
     _once(state, "complaint", command.complaint)
     bench.check_past("decided_on", command.decided_on)
     if (command.finding is None) != (command.outcome == "UNSUBSTANTIATED"):
-        raise errors.WrongCategory(
-            what=f"complaint {command.complaint}",
-            category=command.outcome,
-            given="no finding" if command.finding is None else "a finding",
-        )
+        how = WITHOUT_FINDING if command.finding is not None else WITH_FINDING
+        raise errors.FindingMismatch(outcome=command.outcome, how=how)
     finding = None
     if command.finding is not None:
         finding = events.Finding(**_finding(state, command.finding, bench))
+        if command.decided_on < finding.decided_on:
+            raise errors.DateOrder(
+                later="decided_on",
+                later_on=command.decided_on,
+                earlier="finding.decided_on",
+                earlier_on=finding.decided_on,
+            )
     return events.ComplaintOutcomeRecorded(
         complaint=command.complaint,
         outcome=command.outcome,
@@ -221,11 +242,8 @@ def _finding(
         command.incident,
         command.family,
     )
-    known = state.incidents.get(command.incident)
-    if known is not None and known != command.category:
-        raise errors.WrongCategory(
-            what=f"incident {command.incident}", category=known, given=command.category
-        )
+    if state.incidents.get(command.incident, command.category) != command.category:
+        raise errors.IncidentCategory(incident=command.incident, given=command.category)
     return fields
 
 

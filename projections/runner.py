@@ -7,9 +7,9 @@ the next start continues as if nothing had happened. Catching up, events are fol
 result is settled at the end, so that a provider with a hundred events is computed once.
 
 A poison event (an unknown type, a broken fold) stops its projection only: everything before it is
-folded, settled and served, time goes on changing what is served, and type, position and reason
-are in `progress.error`, in `/readyz` and in the log. It is tried again every second: a new version
-of the program goes on by itself.
+folded, settled and served, time goes on changing what is served. Its position, its type and the
+kind of error are in `progress.error` and in `/readyz`; what the error says of whom is only in the
+process's own log. It is tried again every second: a new version of the program goes on by itself.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Follower:
 
     def _poisoned(self, connection: psycopg.Connection, projection: Projection) -> None:
         """Go on to the event before the broken one, event by event, and say what is broken."""
-        reason: str | None = None
+        reason, detail = None, ""
         for limit in (1, 0):
             try:
                 while advance(
@@ -224,7 +224,9 @@ class Follower:
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout):
                 raise
             except Exception as error:
-                reason = reason or f"{self._broken(projection)}: {type(error).__name__}: {error}"
+                if reason is None:
+                    reason = f"{self._broken(projection)}: {type(error).__name__}"
+                    detail = str(error)
         if reason is None:
             return
         told = connection.execute(
@@ -234,7 +236,9 @@ class Follower:
             [reason, reason],
         )
         if told.rowcount:
-            log.error("projection stopped", projection=projection.schema, reason=reason)
+            log.error(
+                "projection stopped", projection=projection.schema, reason=reason, detail=detail
+            )
 
     def _broken(self, projection: Projection) -> str:
         """Position and type of the event that could not be folded."""

@@ -174,7 +174,7 @@ def finding(**changes: Any) -> ComplaintFinding:
 
 
 def complaint(**changes: Any) -> RecordComplaintOutcome:
-    """The outcome of a substantiated complaint, with its finding."""
+    """The outcome of a substantiated complaint, with its finding; decided with it, if later."""
     fields: dict[str, Any] = {
         "complaint": f"TS-{next(_numbers)}",
         "outcome": "SUBSTANTIATED",
@@ -183,6 +183,8 @@ def complaint(**changes: Any) -> RecordComplaintOutcome:
     }
     if changes.get("outcome") != "UNSUBSTANTIATED":
         fields["finding"] = finding()
+    if changes.get("finding") is not None:
+        fields["decided_on"] = max(fields["decided_on"], changes["finding"].decided_on)
     return RecordComplaintOutcome(**fields | changes)
 
 

@@ -388,6 +388,26 @@ def test_a_repetition_comes_before_the_domain(served: Served, provider: str) -> 
     assert served.post(path, body, **key).content == first.content
 
 
+def test_a_refusal_tells_a_platform_nothing_of_what_it_may_not_see(
+    served: Served, provider: str
+) -> None:
+    """The category of an incident is hidden, and so is when an earlier fact was recorded."""
+    path = f"/v1/providers/{provider}/penalties"
+    fields = {"family": "LATE_RESPONSE", "category": "COMPLAINT", "severity": "S1"}
+    issuer = given.issuer("PLATFORM", "某平台")
+    body = body_of(given.penalty(incident="INC-HIDDEN", issuer=issuer, **fields))
+    recorded = served.post(path, body, "platform").json()
+    told = problem(served.post(path, body, "registrar"), 409, "duplicate-fact")
+    assert told["facts"]["target"] == recorded["id"]
+    told = problem(served.post(path, body, "platform"), 409, "duplicate-fact")
+    assert set(told["facts"]) == {"what"}
+    assert recorded["id"] not in str(told)
+    other = body_of(given.penalty(incident="INC-HIDDEN", issuer=issuer))
+    told = problem(served.post(path, other, "platform"), 409, "incident-category")
+    assert told["facts"] == {"incident": "INC-HIDDEN", "given": other["category"]}
+    assert "COMPLAINT" not in str(told)
+
+
 def test_sixteen_at_once_under_one_key_are_one_event(served: Served, provider: str) -> None:
     path, body = f"/v1/providers/{provider}/penalties", body_of(given.penalty())
     headers = served.bearer("registrar", **{"Idempotency-Key": f"sixteen-{provider}"})

@@ -94,12 +94,12 @@ class History:
         return id
 
     def refuses(self, error: type[LedgerError], command: Data, *told: str) -> None:
-        """The command is refused with this error, whose message says all of `told`."""
+        """The command is refused with this error, whose message or facts say all of `told`."""
         with pytest.raises(error) as caught:
             self.when(command)
         assert type(caught.value) is error
         for fact in told:
-            assert fact in str(caught.value)
+            assert fact in str(caught.value) or fact in caught.value.facts.values()
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ def test_a_family_that_changed_its_category_is_not_decided_across_the_change(
         two_books.refuses(
             errors.WrongCategory,
             given.penalty(**ACROSS, **moved, category=category),
-            "family UNFAIR_TERM",
+            "Family UNFAIR_TERM",
         )
 
 
@@ -424,11 +424,12 @@ def test_an_incident_has_one_category(history: History) -> None:
         "family": "DATA_LEAK",
         "severity": "S2",
     }
-    told = "incident INC-A belongs to category ADVERT, not PRIVACY"
-    history.refuses(errors.WrongCategory, given.penalty(**other), told)
-    history.refuses(errors.WrongCategory, given.complaint(finding=given.finding(**other)), told)
+    told = "Incident INC-A is recorded in another category than PRIVACY"
+    complaint = given.complaint(finding=given.finding(**other))
+    history.refuses(errors.IncidentCategory, given.penalty(**other), told)
+    history.refuses(errors.IncidentCategory, complaint, told)
     history.given(given.overturn(id))
-    history.refuses(errors.WrongCategory, given.penalty(**other), told)
+    history.refuses(errors.IncidentCategory, given.penalty(**other), told)
 
 
 @pytest.mark.parametrize(
@@ -623,7 +624,7 @@ def test_a_warning_only_is_never_shown() -> None:
 @pytest.mark.parametrize("outcome", ["SUBSTANTIATED", "PARTLY"])
 def test_a_substantiated_complaint_needs_its_finding(history: History, outcome: str) -> None:
     history.refuses(
-        errors.WrongCategory, given.complaint(outcome=outcome, finding=None), "no finding"
+        errors.FindingMismatch, given.complaint(outcome=outcome, finding=None), "with its finding"
     )
     data = history.when(given.complaint(outcome=outcome))
     assert isinstance(data, events.ComplaintOutcomeRecorded)
@@ -632,9 +633,9 @@ def test_a_substantiated_complaint_needs_its_finding(history: History, outcome: 
 
 def test_an_unfounded_complaint_has_no_finding(history: History) -> None:
     history.refuses(
-        errors.WrongCategory,
+        errors.FindingMismatch,
         given.complaint(outcome="UNSUBSTANTIATED", finding=given.finding()),
-        "a finding",
+        "without a finding",
     )
     data = history.when(given.complaint(outcome="UNSUBSTANTIATED"))
     assert isinstance(data, events.ComplaintOutcomeRecorded)
@@ -857,14 +858,40 @@ def test_no_act_before_its_fact_or_after_today(history: History, act: str) -> No
         )
 
 
-def test_acts_on_one_fact_are_recorded_in_the_order_of_their_days(history: History) -> None:
+def test_a_judgment_that_arrives_late_is_recorded_with_its_true_day(history: History) -> None:
+    """The pairs do not wait for each other, and what was void from the start not for any."""
     id = history.given(given.penalty(obligation=True))
     history.given(given.suspend(id, on=TODAY - 2 * DAY))
+    history.given(given.fulfil(id, on=TODAY - 3 * DAY))
     history.refuses(
-        errors.ActConflict, given.fulfil(id, on=TODAY - 3 * DAY), "last act was on 2026-02-28"
+        errors.ActConflict, given.resume(id, on=TODAY - 3 * DAY), "in force from 2026-02-28 on"
     )
-    history.refuses(errors.ActConflict, given.overturn(id, on=TODAY - 3 * DAY), "2026-02-28")
-    history.given(given.fulfil(id, on=TODAY - 2 * DAY))
+    history.given(given.resume(id, on=TODAY - 2 * DAY))
+    history.given(given.overturn(id, on=TODAY - 4 * DAY))
+
+
+def test_a_repair_needs_the_duty_done_on_its_own_day(history: History) -> None:
+    long_ago = dict.fromkeys(("occurred_on", "decided_on", "served_on"), day("2025-07-01"))
+    id = history.given(given.penalty(**long_ago, obligation=True))
+    history.given(given.fulfil(id, on=TODAY))
+    history.refuses(errors.ObligationOpen, given.repair(id, on=TODAY - DAY), id)
+    history.given(given.repair(id, on=TODAY))
+
+
+def test_the_status_changes_in_the_order_of_the_decisions(history: History) -> None:
+    history.given(given.admit(decided_on=TODAY - DAY))
+    early = given.suspend_provider(decided_on=TODAY - 2 * DAY)
+    history.refuses(errors.DateOrder, early, "2026-02-28", "the last change of status (2026-03-01)")
+    history.given(given.suspend_provider(decided_on=TODAY - DAY))
+    history.refuses(errors.DateOrder, given.resume_provider(decided_on=TODAY - 2 * DAY))
+
+
+def test_a_complaint_is_not_concluded_before_its_finding(history: History) -> None:
+    finding = given.finding()
+    early = finding.decided_on - DAY
+    told = f"decided_on ({early}) must not be before finding.decided_on ({finding.decided_on})"
+    history.refuses(errors.DateOrder, given.complaint(decided_on=early, finding=finding), told)
+    history.given(given.complaint(decided_on=finding.decided_on, finding=finding))
 
 
 PAIRS = {

@@ -365,7 +365,7 @@ def test_poison_for_one_projection_is_none_for_the_other(migrated: Ledger, recor
         assert not follower.wait_for(behind, 0.1)
         position, error = follower.status()["scores_1"]
         assert position == poison - 1
-        assert error == f"position {poison}, cn.chengxin.reward.granted.v1: KeyError: 'item'"
+        assert error == f"position {poison}, cn.chengxin.reward.granted.v1: KeyError"
         line = Disclosure(migrated).line(poison, PUBLIC, today=given.TODAY)
         assert line is not None
         assert b"reward.granted.v1" in line
@@ -380,7 +380,7 @@ def test_a_fact_that_cannot_be_scored_stops_the_scores_and_says_so(
     with following(migrated) as follower:
         until(lambda: follower.status()["scores_1"].error is not None)
         error = follower.status()["scores_1"].error
-        assert error == f"position {poison}, settling: KeyError: 'NO_SUCH_ITEM'"
+        assert error == f"position {poison}, settling: KeyError"
         assert follower.status()["scores_1"].position < poison
         assert (
             Scores(migrated).explain(given.PROVIDER, as_of=given.TODAY, today=given.TODAY) is None
