@@ -71,6 +71,21 @@ CHANGES = {
     "publicity.ended.v1": ("ended", True),
 }
 """What each act does to the item: the column and its new value."""
+OPEN = frozenset(
+    {
+        "ledger.opened.v1",
+        "rulebook.published.v1",
+        "provider.registered.v1",
+        "provider.admitted.v1",
+        "provider.suspended.v1",
+        "provider.resumed.v1",
+        "provider.exited.v1",
+    }
+)
+"""What is no item and no act on one, and shown where the event itself is public.
+
+A type that stands in none of these tables is withheld until somebody has decided.
+"""
 WITHDRAWALS = frozenset(
     {
         "repair.granted.v1",
@@ -289,7 +304,7 @@ def _stub(envelope: Mapping[str, Any], item: Item | None, today: date) -> dict[s
     kind = envelope["type"].removeprefix(TYPE_PREFIX)
     if envelope["visibility"] != "public":
         return {"withheld": "not-public"}
-    if kind not in KINDS and kind not in CHANGES:
+    if kind in OPEN:
         return None
     if item is None:
         return {"withheld": "not-public"}

@@ -416,8 +416,21 @@ def test_every_type_is_an_item_a_change_or_has_its_audience() -> None:
     }
     between_the_parties = {"contract.completed.v1", "inspection.recorded.v1"}
     judged = set(KINDS) | set(CHANGES)
+    assert about_the_provider == disclosure.OPEN
     assert set(EVENT_TYPES) == judged | about_the_provider | between_the_parties
     assert not judged & (about_the_provider | between_the_parties)
+
+
+def test_a_type_that_nobody_has_judged_is_withheld(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = 2
+    world.follow(world.disclosure)
+    registered = world.disclosure.line(position, PUBLIC, today=world.today)
+    assert b"provider.registered.v1" in (registered or b"")
+    monkeypatch.setattr(disclosure, "OPEN", frozenset())
+    line = world.disclosure.line(position, PUBLIC, today=world.today)
+    assert orjson.loads(line or b"") == {"sequence": f"{position:020d}", "withheld": "not-public"}
 
 
 # --- A copy of the feed ---------------------------------------------------------------------------
