@@ -7,7 +7,6 @@ loop. Whoever made the ledger and the tail starts and stops them, around the ser
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -58,7 +57,6 @@ ABOUT: dict[str, Any] = {
 }
 """What the application is to FastAPI, whatever it serves."""
 GRACE_SECONDS = 10
-GC_THRESHOLDS = (20_000, 50, 100)
 
 
 def create_app(
@@ -164,12 +162,3 @@ def make_server(app: FastAPI, settings: Settings) -> Server:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
     )
-
-
-def tune_interpreter() -> None:
-    """Search for cyclic garbage less often, in a process that does nothing but serve.
-
-    What a request leaves behind goes by its reference count; the states kept for writing are many
-    and hold no garbage. Worth a sixth of the rate of writes (measured with `make bench`).
-    """
-    gc.set_threshold(*GC_THRESHOLDS)

@@ -94,10 +94,6 @@ class Plan:
         """The plan as the keys have it."""
         return f"demo/{self.seed}/{self.providers}/{self.last}"
 
-    def random(self) -> Random:
-        """The randomness of the ledger that records it."""
-        return Random(f"ledger {self.seed}")
-
 
 class Command(NamedTuple):
     """One step of one provider, with its number in the plan."""

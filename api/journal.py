@@ -21,7 +21,6 @@ def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
     level = getattr(logging, settings.log_level.upper())
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -50,7 +50,7 @@ SECURITY_SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A JWT signed with Ed25519: `chengxin token`. Good for twelve hours.",
+        "description": "A JWT signed with Ed25519: `chengxin token`. Twelve hours by default.",
     }
 }
 IDENTIFIER = {

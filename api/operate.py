@@ -75,7 +75,6 @@ def open_ledger(
     from ledger.events import LedgerOpened
     from ledger.handle import Desk, Receipt
     from ledger.rulebook import first_rulebook
-    from ledger.store import Ledger
 
     try:
         book = first_rulebook() if rulebook is None else orjson.loads(rulebook.read_bytes())

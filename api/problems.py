@@ -16,7 +16,6 @@ import orjson
 import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
@@ -30,7 +29,7 @@ Language = Literal["zh", "en"]
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 MAX_FLAWS = 50
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 """What the driver raises when the database cannot be reached."""
 TAGS: dict[Language, str] = {"zh": "zh-CN", "en": "en"}
 UNSTORED = {"Cache-Control": "no-store", "Vary": "Accept-Language"}

@@ -20,7 +20,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Any, TypeVar
 
-from api.app import create_app, make_server, tune_interpreter
+from api.app import create_app, make_server
 from api.options import run as run_to_end
 from api.security import Tokens
 from api.settings import Settings
@@ -135,7 +135,6 @@ class House:
         self.clock = self.tail.bounded(clock)
         self.scores = Scores(self.ledger)
         self.disclosure = Disclosure(self.ledger)
-        self._database = database
 
     @contextmanager
     def living(self, ending: Ending, *, follow: bool) -> Iterator[None]:
@@ -180,7 +179,6 @@ def serve(
         clock=house.clock,
     )
     server = make_server(app, settings)
-    tune_interpreter()
     # Signals are ours: uvicorn would raise them once more when it has stopped.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from types import TracebackType
 from typing import NoReturn, Self
 
 import orjson
@@ -84,14 +83,13 @@ def fail(code: int, text: str) -> NoReturn:
 class Meter:
     """How far long work is: a bar with its rate on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, what: str, unit: str, *, quiet: bool = False) -> None:
+    def __init__(self, what: str, unit: str) -> None:
         self._what, self._unit = what, unit
         self._began = self._told = time.monotonic()
         self._done = 0
-        self._quiet = quiet
         self._progress: Progress | None = None
         console = Console(stderr=True)
-        if console.is_terminal and not quiet:
+        if console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -109,7 +107,7 @@ class Meter:
         now = time.monotonic()
         if self._progress is not None:
             self._progress.update(self._task, completed=part, total=whole, rate=self.rate())
-        elif not self._quiet and now - self._told >= QUIET_SECONDS:
+        elif now - self._told >= QUIET_SECONDS:
             self._told = now
             share = f"{100 * part // whole} %, " if whole else ""
             tell(f"{self._what}: {share}{done:,} {self._unit}, {self.rate()}")
@@ -128,11 +126,6 @@ class Meter:
             self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._progress is not None:
             self._progress.stop()

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 
 import psycopg
 import structlog
-from psycopg_pool import PoolTimeout
 
 from ledger.calendar import local_day
-from ledger.errors import ActConflict, LedgerError, OutcomeUnknown, Unavailable
+from ledger.errors import ActConflict, LedgerError
 from ledger.handle import Desk
 from ledger.identity import Actor
 from ledger.provider import EndPublicity
@@ -43,9 +43,9 @@ async def end_publicity(desk: Desk, disclosure: Disclosure, *, now: datetime) ->
         except ActConflict:
             # Another worker was faster; the projection has not followed yet.
             continue
-        except (Unavailable, OutcomeUnknown):
-            raise
         except LedgerError as error:
+            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
             log.error("publicity not ended", item=str(item.id), reason=str(error))
     return recorded
 
@@ -55,7 +55,7 @@ async def work(desk: Desk, disclosure: Disclosure, *, clock: Callable[[], dateti
     while True:
         try:
             recorded = await end_publicity(desk, disclosure, now=clock())
-        except (LedgerError, psycopg.Error, PoolTimeout) as error:
+        except (LedgerError, psycopg.Error) as error:
             log.warning("worker waits", reason=str(error))
             recorded = 0
         # A full batch means that more is due; the projection needs a moment to follow.

@@ -56,7 +56,7 @@ class Rule(NamedTuple):
     """One command's act: the event it becomes, and the kinds of fact it applies to."""
 
     act: str
-    event: type[Later] | type[PublicityEnded]
+    event: type[Later]
     kinds: tuple[Kind, ...]
     backdating_limited: bool = False
 
@@ -127,7 +127,6 @@ def decide_act(
     ObligationOpen.
     """
     rule = ACTS[type(command)]
-    assert issubclass(rule.event, Later)
     if fact.kind not in rule.kinds:
         raise errors.WrongTarget(
             target=fact.id, kind=fact.kind, act=rule.act, needed=", ".join(rule.kinds)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,10 +90,6 @@ class Event:
             raise EventTooLarge(type=self.type, size=len(state), limit=limit)
         # `type` and `visibility` are the only keys after `time`, and neither holds a quote.
         return state, state.rindex(b'"time":"') + 8
-
-    def stamped(self, time: datetime) -> Event:
-        """The event as committed."""
-        return replace(self, time=time)
 
 
 def decode(state: bytes) -> Event:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from stdnum.cn import uscc
 
 from ledger.errors import InvalidIdentifier, Words
@@ -95,16 +95,6 @@ def group_identifier(identifier: str) -> str:
         (identifier[:2], identifier[2:8], identifier[8:12], identifier[12:17], identifier[17:])
     )
 
-
-def _normalised(text: str) -> str:
-    try:
-        return parse_identifier(text)
-    except InvalidIdentifier as error:
-        raise ValueError(str(error)) from error
-
-
-Identifier = Annotated[str, Field(max_length=240), AfterValidator(_normalised)]
-"""A provider's identifier in a model; validation normalises it."""
 
 Ref = Annotated[
     str,

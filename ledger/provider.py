@@ -1,6 +1,6 @@
 """The provider's stream: its credit record. Commands, state, evolve, decide.
 
-`decide` refuses when it is recorded everything that `scoring/scoring.md` calls no valid case, so
+`decide` refuses when it is recorded everything that `docs/scoring.md` calls no valid case, so
 that no provider ever becomes unscorable, and everything that the rulebook forbids. In this
 version the ledger records decisions that were made elsewhere; the procedures that lead to them
 are streams of their own. Nothing here reads a clock or a database.
@@ -57,7 +57,6 @@ class Provider:
 
     identifier: str
     version: int = 0
-    name: str = ""
     status: str = "unknown"
     status_since: date = date.min
     facts: dict[str, Fact] = field(default_factory=dict)
@@ -80,7 +79,7 @@ def evolve(state: Provider, event: Event) -> Provider:
     elif isinstance(data, events.Later | events.PublicityEnded):
         state.facts[data.target].acts[ACT_OF_EVENT[type(data)]] = data.on
     elif isinstance(data, events.ProviderRegistered):
-        state.name, state.status = data.name, "registered"
+        state.status = "registered"
     elif isinstance(data, StatusDecision):
         state.status, state.status_since = STATUS_AFTER[type(data)], data.decided_on
     else:

@@ -167,8 +167,8 @@ def test_score_answers_each_line_and_goes_on_after_a_bad_one(chengxin: Chengxin)
     assert all(list(error) == ["error"] and error["error"] for error in errors)
 
 
-def test_score_of_the_worked_examples(chengxin: Chengxin, shared: Path) -> None:
-    examples = orjson.loads((shared / "scoring" / "examples.json").read_bytes())
+def test_score_of_the_worked_examples(chengxin: Chengxin) -> None:
+    examples = orjson.loads((ROOT / "docs" / "scoring-examples.json").read_bytes())
     lines, wanted = [], []
     for example in examples["examples"]:
         rulebooks = [examples["rulebooks"][version] for version in example["rulebooks"]]

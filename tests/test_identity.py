@@ -13,7 +13,6 @@ from ledger.errors import InvalidIdentifier
 from ledger.identity import (
     COUNTRIES,
     EvidenceDigest,
-    Identifier,
     Ref,
     group_identifier,
     parse_identifier,
@@ -219,13 +218,6 @@ def test_any_text_is_accepted_in_canonical_form_or_refused(text: str) -> None:
 def test_a_code_is_shown_in_groups() -> None:
     assert group_identifier("91999999MA00TEXT0H") == "91 999999 MA00 TEXT0 H"
     assert group_identifier("HK-CR-123456789012") == "HK-CR-123456789012"
-
-
-def test_an_identifier_in_a_model_is_normalised_or_refused_with_the_reason() -> None:
-    model: TypeAdapter[str] = TypeAdapter(Identifier)
-    assert model.validate_python("91999999ma00text0h") == given.PROVIDER
-    with pytest.raises(ValidationError, match="check character should be H"):
-        model.validate_python("91999999MA00TEXT0A")
 
 
 @pytest.mark.parametrize(

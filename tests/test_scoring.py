@@ -30,23 +30,18 @@ from tests.strategies import (
     score_of,
 )
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "shared" / "scoring" / "examples.json"
-
-needs_examples = pytest.mark.skipif(
-    not EXAMPLES.is_file(), reason=f"the specification's examples are not at {EXAMPLES}"
-)
+EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "scoring-examples.json"
 
 
 # --- The published examples ----------------------------------------------------------------------
 
 
 def published() -> Json:
-    """examples.json, decoded."""
+    """scoring-examples.json, decoded."""
     examples: Json = json.loads(EXAMPLES.read_text("utf-8"))
     return examples
 
 
-@needs_examples
 def test_published_examples_come_out_byte_for_byte() -> None:
     book = published()
     seen = 0
@@ -66,7 +61,6 @@ def test_published_examples_come_out_byte_for_byte() -> None:
     assert (len(book["examples"]), seen) == (10, 23)
 
 
-@needs_examples
 def test_published_examples_through_the_offline_command() -> None:
     book = published()
     for example in book["examples"]:
@@ -77,7 +71,6 @@ def test_published_examples_through_the_offline_command() -> None:
             assert score_line(line.encode()) == (orjson.dumps(wanted), True)
 
 
-@needs_examples
 def test_next_change_walks_the_steps_of_the_fading_example() -> None:
     book = published()
     example = book["examples"][2]
