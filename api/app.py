@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -25,7 +26,8 @@ from api import commands, lines, openapi, problems, reference
 from api.door import Door
 from api.feed import Feed
 from api.health import Health
-from api.pages import Pages, pages_router
+from api.pages import Pages
+from api.pages import routes as page_routes
 from api.reads import Reads
 from api.refusals import NotFound
 from api.replies import reply
@@ -71,6 +73,7 @@ def create_app(
 ) -> FastAPI:
     """The application over one ledger. `tokens` None: nobody can show who he is."""
     sheets = Sheets(ledger, scores, disclosure)
+    pages = Pages(sheets, rulebooks=scores.rulebooks, clock=clock)
     reads = Reads(
         ledger,
         tail,
@@ -103,15 +106,16 @@ def create_app(
             *reads.routes(),
             feed.route(),
             *health.routes(),
-            APIRoute("/problems/{code}", problem_type, **openapi.of_read("/problems/{code}")),
-            *pages_router(sheets, rulebooks=scores.rulebooks, clock=clock).routes,
+            APIRoute(
+                "/problems/{code}", problem_type(pages), **openapi.of_read("/problems/{code}")
+            ),
+            *page_routes(pages),
         ],
         lifespan=lifespan,
         **ABOUT,
     )
     app.openapi = openapi.publish(app, [write.command for write in commands.WRITES])  # type: ignore[method-assign]
-    pages = Pages(sheets, rulebooks=scores.rulebooks, clock=clock)
-    app.add_route("/docs", reference.page_of(app, pages, clock=clock), include_in_schema=False)
+    app.add_route("/docs", reference.page_of(app, pages), include_in_schema=False)
     problems.install(app)
     # The door is the outermost: what the framework would put around it (a second catcher of errors,
     # telemetry, a limit for bodies) is either done there or not in use.
@@ -125,15 +129,20 @@ def create_app(
     return app
 
 
-async def problem_type(request: Request, code: str) -> Response:
-    """What a problem type means: for a person (`Accept: text/html`) or a program."""
-    description = problems.describe(code)
-    if description is None:
-        raise NotFound(path=request.url.path)
-    accept = request.headers.get("accept")
-    if accept and lines.negotiate(accept, ("application/json", "text/html")) == "text/html":
-        return Response(problems.page(description), media_type="text/html")
-    return reply(description)
+def problem_type(pages: Pages) -> Callable[[Request, str], Awaitable[Response]]:
+    """The endpoint that tells what a problem type means."""
+
+    async def answer(request: Request, code: str) -> Response:
+        """For a person (`Accept: text/html`) or a program."""
+        description = problems.describe(code)
+        if description is None:
+            raise NotFound(path=request.url.path)
+        accept = request.headers.get("accept")
+        if accept and lines.negotiate(accept, ("application/json", "text/html")) == "text/html":
+            return await run_in_threadpool(pages.problem, description)
+        return reply(description)
+
+    return answer
 
 
 class Server(uvicorn.Server):

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
-import psycopg
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.routing import Route
 
 from api import wording
 from api.layout import bands_in_words, scale_of, sheet_view
+from api.problems import AWAY, TAGS
 from ledger.calendar import local_day
-from ledger.errors import InvalidIdentifier, LedgerNotOpened, Unavailable
+from ledger.errors import InvalidIdentifier, LedgerError, LedgerNotOpened, Unavailable
 from ledger.fields import UNPRINTABLE
 from ledger.identity import FULL_WIDTH, group_identifier, parse_identifier
 from ledger.rulebook import Opening, Rulebook, Rulebooks
@@ -45,7 +47,6 @@ HEADERS = {
     "Content-Language": "zh-CN",
 }
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
-DOWN = (psycopg.OperationalError, psycopg.InterfaceError)
 NO_SUCH_PAGE = (
     "没有可公示的信息",
     ["账本中没有这一主体，或该主体没有公示页面。", "请核对名称或统一社会信用代码后重新查询。"],
@@ -145,6 +146,11 @@ class Pages:
         self._opening = rulebooks.opening
         return rulebooks.of(today)
 
+    def learn_name(self) -> None:
+        """Read the ledger's name and purpose, for a page that is there even where they are not."""
+        with suppress(LedgerError, *AWAY):
+            self.rules(local_day(self._clock()))
+
     def search(self, request: Request) -> Response:
         """The search and its results."""
         today = local_day(self._clock())
@@ -158,7 +164,8 @@ class Pages:
         return self.render(
             "search.html",
             here="search",
-            indexable=not request.query_params,
+            # A list may name a sole trader, whose page no search engine may keep (domain.md §7).
+            indexable=False,
             rows=rows,
             q=q,
             grade=grade,
@@ -207,6 +214,13 @@ class Pages:
             bands=bands_in_words(rulebook),
         )
 
+    def problem(self, description: Mapping[str, Any]) -> Response:
+        """What a problem type means (`api.problems.describe`), in both languages."""
+        self.learn_name()
+        code = description["type"].rpartition("/")[2]
+        view = {"code": code, "one": description, "tags": TAGS}
+        return self.render("problem.html", here="problem", indexable=False, **view)
+
     def error(self, status: int, title: str, lines: Sequence[str]) -> Response:
         """A page that says what is wrong and what to do."""
         view = {"title": title, "lines": lines, "status": status}
@@ -237,7 +251,7 @@ class Pages:
             return self.error(404, *NO_SUCH_PAGE)
         except LedgerNotOpened:
             return self.error(503, *NOT_OPENED)
-        except (Unavailable, *DOWN):
+        except (Unavailable, *AWAY):
             return self.error(503, *UNAVAILABLE)
         if response.status_code != 200:
             return response
@@ -261,12 +275,9 @@ def hint(q: str) -> str | None:
     return None
 
 
-def pages_router(
-    sheets: Sheets, *, rulebooks: Callable[[], Rulebooks], clock: Callable[[], datetime]
-) -> APIRouter:
+def routes(pages: Pages) -> list[Route]:
     """The routes of every page and static file (GET and HEAD; not part of the API's schema)."""
-    pages = Pages(sheets, rulebooks=rulebooks, clock=clock)
-    router = APIRouter()
+    found: list[Route] = []
     # Pages never take all threads and connections from those who write; who waits is told soon.
     places = asyncio.Semaphore(PAGES_AT_ONCE)
 
@@ -282,17 +293,17 @@ def pages_router(
             finally:
                 places.release()
 
-        router.add_route(path, answer, include_in_schema=False)
+        found.append(Route(path, answer, include_in_schema=False))
 
     def asset(one: Asset) -> None:
         async def answer(request: Request) -> Response:
             return Response(one.body, media_type=one.media_type, headers={**HEADERS, **FOREVER})
 
-        router.add_route(one.href, answer, include_in_schema=False)
+        found.append(Route(one.href, answer, include_in_schema=False))
 
     page("/", pages.search)
     page("/about", pages.about)
     page("/providers/{identifier}", pages.sheet)
     for one in pages.assets.values():
         asset(one)
-    return router
+    return found

@@ -27,14 +27,22 @@ PENALTIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("ARBITRATION", "S2"): ("NO_REFUND", "UNFAIR_TERM"),
     ("ARBITRATION", "S3"): ("FEE_FRAUD",),
     ("PLATFORM", "S1"): ("AD_UNMARKED", "LATE_RESPONSE"),
-    ("PLATFORM", "S2"): ("AD_ABSOLUTE", "NO_ACCESS_CONTROL", "LATE_INCIDENT_REPORT"),
-    ("PLATFORM", "S3"): ("FAKE_TRAFFIC", "ACCOUNT_WITHHELD"),
-    ("ASSOCIATION", "S1"): ("STALE_ITEM", "LATE_RESPONSE"),
-    ("ASSOCIATION", "S2"): ("STAFF_UNQUALIFIED", "PLEDGE_BROKEN", "SCORE_MISUSE", "FALSE_ITEM"),
+    ("PLATFORM", "S2"): (
+        "AD_ABSOLUTE",
+        "NO_ACCESS_CONTROL",
+        "LATE_INCIDENT_REPORT",
+        "QUAL_EXPIRED_IN_USE",
+    ),
+    ("PLATFORM", "S3"): ("FAKE_TRAFFIC", "ACCOUNT_WITHHELD", "DATA_LEAK", "INCIDENT_CONCEALED"),
+    ("ASSOCIATION", "S1"): ("STALE_ITEM", "LATE_RESPONSE", "LATE_DELIVERY"),
+    ("ASSOCIATION", "S2"): (
+        "STAFF_UNQUALIFIED",
+        "PLEDGE_BROKEN",
+        "SCORE_MISUSE",
+        "FALSE_ITEM",
+        "NDA_BREACH",
+    ),
     ("ASSOCIATION", "S3"): ("BUYING_WITHDRAWAL",),
-    ("CONFIRMED", "S1"): ("LATE_DELIVERY",),
-    ("CONFIRMED", "S2"): ("QUAL_EXPIRED_IN_USE", "NDA_BREACH"),
-    ("CONFIRMED", "S3"): ("DATA_LEAK", "INCIDENT_CONCEALED"),
 }
 """Which families a kind of body finds at a severity; every kind and severity that may be."""
 VARIANTS = 6
@@ -187,7 +195,7 @@ def stumbling(story: Story, start: date, turn: int) -> None:
     family = story.random.choice(PENALTIES[kind, severity])
     incident = f"SJ{story.number:05d}-A"
     story.penalty(decided, family, severity, kind, incident=incident, obligation=turn % 2 == 0)
-    if kind in ("PLATFORM", "ASSOCIATION", "CONFIRMED"):
+    if kind in ("PLATFORM", "ASSOCIATION"):
         story.penalty(after(decided, 20), "FAKE_TRAFFIC", "S3", "REGULATOR")
     else:
         story.penalty(after(decided, 14), family, severity, "PLATFORM", incident=incident)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any, Literal
 
 import orjson
@@ -205,19 +204,3 @@ def describe(code: str) -> Mapping[str, Any] | None:
         "message": {"en": " ".join((kind.__doc__ or "").split()), "zh": kind.zh},
         "advice": title.advice._asdict(),
     }
-
-
-def page(description: Mapping[str, Any]) -> str:
-    """The same for a person."""
-    parts = "".join(
-        f'<section lang="{tag}"><h1>{escape(description["title"][language])}</h1>'
-        f"<p>{escape(description['message'][language])}</p>"
-        f"<p>{escape(description['advice'][language])}</p></section>"
-        for language, tag in TAGS.items()
-    )
-    code = escape(description["type"].rpartition("/")[2])
-    return (
-        f'<!doctype html><html lang="zh-CN"><meta charset="utf-8"><title>{code}</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f"<p><code>{code}</code> · HTTP {description['status']}</p>{parts}</html>"
-    )

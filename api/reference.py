@@ -7,28 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 
 from api.pages import Pages
-from api.problems import AWAY
-from ledger.calendar import local_day
-from ledger.errors import LedgerError
 
 
-def page_of(
-    app: FastAPI, pages: Pages, *, clock: Callable[[], datetime]
-) -> Callable[[Request], Awaitable[Response]]:
+def page_of(app: FastAPI, pages: Pages) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint of the page."""
 
     def render() -> Response:
-        # The page is there even where the ledger is not; only its name is then missing.
-        with suppress(LedgerError, *AWAY):
-            pages.rules(local_day(clock()))
+        pages.learn_name()
         schema = app.openapi()
         groups = [(tag, list(operations(schema, tag["name"]))) for tag in schema["tags"]]
         return pages.render(

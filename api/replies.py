@@ -26,6 +26,8 @@ def unchanged(tag: str, reader: Reader = PUBLIC) -> Response:
 def caching(reader: Reader, tag: str | None) -> dict[str, str]:
     """The headers that say so, and how to ask again."""
     headers = {
+        # What is withdrawn must not live on in a search engine.
+        "X-Robots-Tag": "noindex",
         "Cache-Control": "no-cache" if reader == PUBLIC else "private, no-store",
         "Vary": "Authorization",
     }

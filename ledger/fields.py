@@ -23,10 +23,15 @@ def _parse_day(value: object) -> object:
     return value
 
 
-UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]"
+INVISIBLE = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160"
+    r"\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    r"\ufff0-\uffff"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Control and format characters (one could turn a name around, U+202E) and lone surrogates."""
+"""What nobody sees: control and format characters (Cc, Cf) and Default_Ignorable_Code_Point."""
+UNPRINTABLE = re.compile(f"[{INVISIBLE}\ud800-\udfff]")
+"""With lone surrogates. One of them could turn a name around (U+202E), or make two look alike."""
 
 
 def clean(text: str) -> str:
@@ -42,9 +47,7 @@ Day = Annotated[date, BeforeValidator(_parse_day), PlainSerializer(date.isoforma
 """A calendar day in Asia/Shanghai, `YYYY-MM-DD`."""
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 """A code that the rulebook defines."""
-PRINTABLE = (
-    r"[^\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff]"
-)
+PRINTABLE = f"[^{INVISIBLE}]"
 PUBLISHED = {"pattern": rf"^(?!\s){PRINTABLE}*(?<!\s)$"}
 """`clean` as JSON Schema says it (ECMA-262), for those who check before they send."""
 

@@ -127,7 +127,10 @@ def _check_gravity(command: FindingFields, rulebook: Rulebook) -> None:
             gravest=family.gravest,
             severity=command.severity,
         )
-    if command.severity > rulebook.items.issuers[command.issuer.kind].gravest:
+    issuer = rulebook.items.issuers[command.issuer.kind]
+    if not (issuer.findings or isinstance(command, ConfirmBreach)):
+        raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=type(command).__name__)
+    if command.severity > issuer.gravest:
         raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=command.severity)
     if command.severity != family.default and command.severity_reason is None:
         raise errors.SeverityReasonMissing(

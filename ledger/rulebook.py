@@ -71,10 +71,11 @@ class Severity(Named):
 
 
 class IssuerKind(Named):
-    """What a kind of issuer may decide."""
+    """What a kind of issuer may decide; without `findings`, only what a ground of breach names."""
 
     gravest: Code
     listings: bool
+    findings: bool = True
 
 
 class Items(Part):
@@ -176,6 +177,10 @@ def parse_rulebook(obj: object) -> Rulebook:
         if (scale.version, scale.in_force_from) != (book.version, book.in_force_from):
             reasons.append("scoring: version and in_force_from differ from the rulebook's own")
         reasons += _missing_from_items(book, scale)
+        # A band named like the veto, or like too little evidence, would claim what is not so.
+        names = ["N", "X", *(band.name for band in scale.bands)]
+        taken = sorted({name for name in names if names.count(name) > 1})
+        reasons += [f"scoring.bands: the name {name} is taken" for name in taken]
     if reasons:
         raise errors.InvalidRulebook(version=version, reasons="; ".join(reasons))
     return book
@@ -210,26 +215,21 @@ def _contradictions(book: Rulebook) -> list[str]:
         for code, severity in items.severities.items()
         if severity.shortest_months > severity.longest_months
     ]
+    known = items.issuers
     references: list[tuple[str, str, Iterable[str]]] = [
         *((f"severities.{code}", code, SEVERITIES) for code in items.severities),
+        *((f"issuers.{code}", one.gravest, items.severities) for code, one in known.items()),
+        *((f"breach_issuers.{code}", one, known) for code, one in items.breach_issuers.items()),
         *(
-            (f"issuers.{code}", one.gravest, items.severities)
-            for code, one in items.issuers.items()
-        ),
-        *(
-            (f"breach_issuers.{code}", kind, items.issuers)
-            for code, kind in items.breach_issuers.items()
-        ),
-        *(
-            (f"merits.{code}", kind, items.issuers)
+            (f"merits.{code}", kind, known)
             for code, merit in items.merits.items()
             for kind in merit.issuers
         ),
     ]
     return reasons + [
         f"items.{where}: there is no {what}"
-        for where, what, known in references
-        if what not in known
+        for where, what, those in references
+        if what not in those
     ]
 
 

@@ -294,6 +294,8 @@ def test_the_type_of_every_problem_leads_to_its_description(served: Served, code
     assert page.headers["content-type"].startswith("text/html")
     assert TITLES[code].name.zh in page.text
     assert TITLES[code].name.en in page.text
+    assert "【演示数据】" in page.text
+    assert page.headers["x-robots-tag"] == response.headers["x-robots-tag"] == "noindex"
 
 
 def test_no_problem_of_ours_is_not_found(served: Served) -> None:

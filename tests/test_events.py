@@ -423,7 +423,8 @@ def test_everything_is_frozen_and_refuses_unknown_fields() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " x", "x ", "a\x00b", "a\nb", "a\u202eb", "a\u200bb", "\ufeffa", "\ud800", "\u3000x"],
+    ["", " x", "x ", "a\x00b", "a\nb", "a\u202eb", "a\u200bb", "\ufeffa", "\ud800", "\u3000x"]
+    + [f"a{one}b" for one in "\u00ad\u061c\u115f\u180e\u3164\ufe0f\ufff9\U000e0041"],
 )
 @pytest.mark.parametrize("kind", [fields.Citation, fields.LegalName, rulebook.Phrase])
 def test_no_text_hides_what_a_reader_cannot_see(kind: Any, text: str) -> None:

@@ -31,7 +31,7 @@ from playwright.sync_api import Browser, Dialog, Page, Request, ViewportSize, sy
 
 from api import wording
 from api.layout import ITEMS_A_PAGE
-from api.pages import PAGES_AT_ONCE, ROWS_A_PAGE, pages_router
+from api.pages import PAGES_AT_ONCE, ROWS_A_PAGE, Pages, routes
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.events import Data, Purpose
@@ -131,7 +131,8 @@ def site_on(database: Database, **opening: Any) -> Iterator[Site]:
         if opening.get("purpose", "demonstration") is not None:
             site.run(site.desk.open_ledger(given.opening(**opening), given.REGISTRAR))
         app = FastAPI()
-        app.include_router(pages_router(site.sheets, rulebooks=site.scores.rulebooks, clock=clock))
+        pages = Pages(site.sheets, rulebooks=site.scores.rulebooks, clock=clock)
+        app.router.routes.extend(routes(pages))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -602,7 +603,7 @@ def test_production_is_not_marked_and_indexed_but_for_individual_businesses(
             robots[path] = answer.headers.get("x-robots-tag")
             assert ('content="noindex"' in answer.text) == (robots[path] == "noindex")
         assert [path for path, told in robots.items() if told is None] == [
-            *("/", "/about", f"/providers/{FULL}")
+            *("/about", f"/providers/{FULL}")
         ]
 
 

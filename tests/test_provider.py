@@ -19,7 +19,7 @@ from ledger import acts, errors, events, provider, rulebook
 from ledger.envelope import Event, decode, new_id
 from ledger.errors import LedgerError
 from ledger.events import Data
-from ledger.findings import Bench
+from ledger.findings import Bench, ComplaintFinding
 from ledger.provider import Provider
 from ledger.rulebook import Rulebooks
 from tests import given
@@ -479,7 +479,6 @@ def test_another_severity_than_the_default_needs_its_written_reason(history: His
         ("ARBITRATION", "S3"),
         ("PLATFORM", "S3"),
         ("ASSOCIATION", "S3"),
-        ("CONFIRMED", "S3"),
     ],
 )
 def test_who_may_decide_how_gravely(history: History, kind: str, gravest: str) -> None:
@@ -645,6 +644,17 @@ def test_an_unfounded_complaint_has_no_finding(history: History) -> None:
 
 def test_a_complaint_is_not_decided_tomorrow(history: History) -> None:
     history.refuses(errors.DateInFuture, given.complaint(decided_on=TODAY + DAY), "decided_on")
+
+
+@pytest.mark.parametrize("command", [given.penalty, given.finding])
+def test_what_the_parties_confirm_is_a_breach_and_no_penalty(
+    history: History, command: Callable[..., Any]
+) -> None:
+    """`CONFIRMED` is no authority (domain.md §3: who imposes penalties)."""
+    given_by = command(issuer=given.issuer("CONFIRMED"))
+    if isinstance(given_by, ComplaintFinding):
+        given_by = given.complaint(finding=given_by)
+    history.refuses(errors.IssuerNotEntitled, given_by, "CONFIRMED")
 
 
 @pytest.mark.parametrize(

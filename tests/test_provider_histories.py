@@ -284,7 +284,7 @@ def test_a_long_life_can_be_scored(seed: int) -> None:
 
 def test_the_clerk_tries_everything() -> None:
     outcomes: Counter[str] = Counter()
-    for seed in range(30):
+    for seed in range(60):
         outcomes += lived(Random(1000 + seed), 120)[1]
     accepted = {name for name in outcomes if name.endswith(".v1")}
     statuses = {"provider.admitted.v1", "provider.suspended.v1", "provider.resumed.v1"}

@@ -133,6 +133,12 @@ def test_no_clock_may_be_missing(clock: str) -> None:
         (lambda b: b["items"]["categories"]["ADVERT"].update(zh=""), "ADVERT.zh"),
         (lambda b: b["items"]["categories"]["ADVERT"].update(zh="广\x00告"), "ADVERT.zh"),
         (lambda b: b["items"]["categories"]["ADVERT"].update(en="ad\u202everts"), "ADVERT.en"),
+        (lambda b: b["scoring"].update(bands=[["X", "0.00"]]), "the name X is taken"),
+        (lambda b: b["scoring"].update(bands=[["N", "0.00"]]), "the name N is taken"),
+        (
+            lambda b: b["scoring"].update(bands=[["A", "50.00"], ["A", "0.00"]]),
+            "the name A is taken",
+        ),
         (lambda b: b["items"]["categories"].update({"广告": {"zh": "a", "en": "b"}}), "categories"),
         (lambda b: b["clocks"]["mediation"].update(count=-1), "mediation.count"),
         (lambda b: b["clocks"]["mediation"].update(count=1.5), "mediation.count"),
