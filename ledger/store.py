@@ -156,6 +156,10 @@ class Ledger(Application[str]):
             f"SELECT notification_id, state FROM {name}events"
             " WHERE notification_id > %s ORDER BY notification_id LIMIT %s"
         ).encode()
+        self._read_at = (
+            f"SELECT notification_id, state FROM {name}events"
+            " WHERE notification_id = ANY (%s) ORDER BY notification_id"
+        ).encode()
         self._read_stream = (
             f"SELECT notification_id, state FROM {name}events WHERE originator_id = %s"
             " AND originator_version > %s ORDER BY originator_version"
@@ -202,6 +206,10 @@ class Ledger(Application[str]):
     def read(self, after: int, limit: int) -> list[Stored]:
         """Up to `limit` events with a position greater than `after`, in order."""
         return [Stored(*row) for row in self.rows(self._read, [after, limit])]
+
+    def read_at(self, positions: Sequence[int]) -> list[Stored]:
+        """The events at these positions, in order."""
+        return [Stored(*row) for row in self.rows(self._read_at, [list(positions)])]
 
     def read_stream(self, stream: str, after_version: int = 0) -> list[Stored]:
         """A stream's events beyond a version, in order."""

@@ -100,7 +100,7 @@ BATCH_EVENTS = 500
 """How many events of a stream are read at once for those who see only some of them."""
 FOREVER = date(9999, 12, 31)
 ITEM_COLUMNS = (
-    "position, id, subject, kind, data, shown_from, shown_until,"
+    "position, id, subject, kind, shown_from, shown_until,"
     " suspended, fulfilled, repaired, overturned, removed, ended"
 )
 
@@ -124,13 +124,12 @@ PUBLIC = Reader("public", "")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One row of the items table."""
+    """One row of the items table; what it says stands in the event at its position."""
 
     position: int
     id: UUID
     subject: str
     kind: str
-    data: str
     shown_from: date
     shown_until: date
     suspended: bool
@@ -153,15 +152,19 @@ class Item:
         return "not-yet-served" if today < self.shown_from else None
 
 
+def said_by(envelope: Mapping[str, Any]) -> Any:
+    """What an event says of its item: its data, of a complaint the finding (there may be none)."""
+    data = envelope["data"]
+    return data.get("finding", data)
+
+
 def item_of(row: Row) -> tuple[Any, ...] | None:
     """The item an event gives, or None where it may never be shown singly."""
     envelope = row.envelope
     kind = KINDS.get(envelope["type"].removeprefix(TYPE_PREFIX))
     if kind is None:
         return None
-    data = envelope["data"]
-    if kind == "COMPLAINT":
-        data = data["finding"]
+    data = said_by(envelope)
     if kind == "LISTING":
         first, last = data["listed_on"], FOREVER.isoformat()
     elif kind == "REWARD":
@@ -172,8 +175,7 @@ def item_of(row: Row) -> tuple[Any, ...] | None:
         if data is None or data["publicity"] != "SINGLY":
             return None
         first, last = data["served_on"], data["public_until"]
-    text = orjson.dumps(data).decode()
-    return (row.position, envelope["id"], envelope["subject"], kind, text, first, last)
+    return (row.position, envelope["id"], envelope["subject"], kind, first, last)
 
 
 class Disclosure:
@@ -201,7 +203,7 @@ class Disclosure:
         if items:
             statement = (
                 f"COPY {self.schema}.items"
-                " (position, id, subject, kind, data, shown_from, shown_until) FROM STDIN"
+                " (position, id, subject, kind, shown_from, shown_until) FROM STDIN"
             )
             with cursor.copy(statement.encode()) as copy:
                 for one in items:

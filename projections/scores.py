@@ -23,7 +23,7 @@ from ledger.errors import LedgerNotOpened
 from ledger.events import RULEBOOK_STREAM
 from ledger.rulebook import Rulebooks, evolve
 from ledger.scale import Scales
-from ledger.store import Ledger
+from ledger.store import Ledger, Stored
 from projections.case import Act, Demerit, Fact, parse_fact
 from projections.facts import facts_of
 from projections.runner import Row, progress_of
@@ -51,14 +51,15 @@ SUMMARY = (
 )
 
 
-def about(row: Row) -> dict[str, Any]:
+def about_event(stored: Stored) -> dict[str, Any]:
     """Where a fact comes from: its event, and what the event says of its authority."""
-    envelope, data = row.envelope, row.envelope["data"]
+    envelope = orjson.loads(stored.state)
+    data = envelope["data"]
     found = {name: data[name] for name in ABOUT if data.get(name) is not None}
     if data.get("finding"):
         found |= {name: data["finding"][name] for name in ABOUT if name in data["finding"]}
     return found | {
-        "position": row.position,
+        "position": stored.position,
         "event": envelope["id"],
         "type": envelope["type"].removeprefix(TYPE_PREFIX),
         "recorded": envelope["time"],
@@ -82,11 +83,11 @@ class Scores:
         ).encode()
         known = f"WHERE subject = %s AND {up_to.format('position')} ORDER BY position, id"
         self._facts = f"SELECT fact FROM {schema}.facts {known}".encode()
-        self._told = f"SELECT id, about FROM {schema}.facts {known}".encode()
+        self._told = f"SELECT id, position FROM {schema}.facts {known}".encode()
 
     def fold(self, cursor: Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
         """Write the facts of a batch and mark whom they concern."""
-        facts: list[tuple[str, int, str, str, str]] = []
+        facts: list[tuple[str, int, str, str]] = []
         touched: dict[str, dict[str, Any]] = {}
         for row in rows:
             envelope = row.envelope
@@ -97,14 +98,11 @@ class Scores:
             if subject is None:
                 continue
             _touch(touched, subject, row)
-            if found:
-                told = orjson.dumps(about(row)).decode()
-                facts.extend(
-                    (subject, row.position, fact["id"], orjson.dumps(fact).decode(), told)
-                    for fact in found
-                )
+            facts.extend(
+                (subject, row.position, fact["id"], orjson.dumps(fact).decode()) for fact in found
+            )
         if facts:
-            target = sql.SQL("COPY {} (subject, position, id, fact, about) FROM STDIN").format(
+            target = sql.SQL("COPY {} (subject, position, id, fact) FROM STDIN").format(
                 sql.Identifier(self.schema, "facts")
             )
             with cursor.copy(target) as copy:
@@ -236,6 +234,8 @@ class Scores:
         facts = self.facts(subject, position)
         result = score(facts, scales, as_of=as_of, known_at=position)
         told = self._ledger.rows(self._told, [subject, position, position])
+        stored = self._ledger.read_at([at for _, at in told])
+        about = {one.position: about_event(one) for one in stored}
         change = next_change(facts, scales, as_of=as_of)
         return {
             "subject": subject,
@@ -245,7 +245,7 @@ class Scores:
             "asked_on": today.isoformat(),
             **result,
             "next_change_on": change.isoformat() if change else None,
-            "facts": {id: orjson.loads(text) for id, text in told},
+            "facts": {id: about[at] for id, at in told},
         }
 
     def current(self, subject: str) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from ledger.rulebook import Named, Rulebook, Rulebooks
 from ledger.scale import Scales
 from ledger.store import Ledger
 from projections.case import Fact
-from projections.disclosure import WITHDRAWALS, Disclosure, Item
+from projections.disclosure import WITHDRAWALS, Disclosure, Item, said_by
 from projections.scores import Scores, restoring
 from projections.scoring import Result, score
 
@@ -55,6 +55,7 @@ class Sheets:
         result = score(facts, rules.scales, as_of=today, known_at=position)
         shown = self.shown(identifier, position, today=today)
         points = _points(result, shown)
+        said = self._said(shown)
         adverse = [item for item in shown if item.kind != "REWARD"]
         next_ = _Next(facts, rules.scales, today)
         reasons = sorted(
@@ -76,8 +77,12 @@ class Sheets:
             "confidence": result["confidence"],
             "evidence_count": result["evidence_count"],
             "listed": result["grade"] == "X",
-            "items": [_item(one, points, rules, next_) for one in adverse],
-            "merits": [_merit(one, points, rules) for one in shown if one.kind == "REWARD"],
+            "items": [_item(one, said[one.position], points, rules, next_) for one in adverse],
+            "merits": [
+                _merit(one, said[one.position], points, rules)
+                for one in shown
+                if one.kind == "REWARD"
+            ],
             "explanation": _explanation(result, shown, points),
             "reasons": [str(item.id) for item in reasons[:MAX_REASONS]],
         }
@@ -99,6 +104,11 @@ class Sheets:
             and item.withheld(today) is None
             and str(item.id) not in withdrawn
         ]
+
+    def _said(self, items: Sequence[Item]) -> dict[int, Any]:
+        """What the log says of items, by position."""
+        stored = self._ledger.read_at([item.position for item in items])
+        return {one.position: said_by(orjson.loads(one.state)) for one in stored}
 
     def search(
         self, q: str, grade: str | None, after: str, limit: int, *, today: date
@@ -174,8 +184,13 @@ def _explanation(
     }
 
 
-def _item(item: Item, points: Mapping[str, str], rules: Rulebooks, next_: _Next) -> dict[str, Any]:
-    data = orjson.loads(item.data)
+def _item(
+    item: Item,
+    data: Mapping[str, Any],
+    points: Mapping[str, str],
+    rules: Rulebooks,
+    next_: _Next,
+) -> dict[str, Any]:
     decided_on = data.get("decided_on") or data["listed_on"]
     book = rules.of(date.fromisoformat(decided_on))
     return {
@@ -200,8 +215,9 @@ def _item(item: Item, points: Mapping[str, str], rules: Rulebooks, next_: _Next)
     }
 
 
-def _merit(item: Item, points: Mapping[str, str], rules: Rulebooks) -> dict[str, Any]:
-    data = orjson.loads(item.data)
+def _merit(
+    item: Item, data: Mapping[str, Any], points: Mapping[str, str], rules: Rulebooks
+) -> dict[str, Any]:
     book = rules.of(date.fromisoformat(data["on"]))
     return {
         "id": str(item.id),
