@@ -6,14 +6,17 @@ day. Must not know any fact, rulebook or clock. It imports nothing of ours.
 
 from calendar import monthrange
 from datetime import date, timedelta
+from functools import lru_cache
 
 _DAY_TEXT_LENGTH = len("YYYY-MM-DD")
 
 
+@lru_cache(maxsize=16_384)
 def add_months(day: date, months: int) -> date:
     """`day` moved by `months` (may be negative), clamped to the last day of a short month.
 
-    A result outside the calendar of `datetime.date` becomes `date.min` or `date.max`.
+    A result outside the calendar of `datetime.date` becomes `date.min` or `date.max`. Results are
+    remembered, since scores ask for the same few days again and again.
     """
     year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
     if year < date.min.year:

@@ -340,9 +340,9 @@ class Scales:
 
     def of(self, day: date) -> Scale:
         """The rulebook of a day: the latest `in_force_from <= day`; before the first, the first."""
-        return self._scales[max(bisect_right(self._starts, day) - 1, 0)]
+        return self._scales[bisect_right(self._starts, day, 1) - 1]
 
     def next_start(self, day: date) -> date | None:
         """The first day after `day` with another rulebook than `day` has."""
-        later = max(bisect_right(self._starts, day), 1)
+        later = bisect_right(self._starts, day, 1)
         return self._starts[later] if later < len(self._starts) else None

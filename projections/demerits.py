@@ -92,6 +92,15 @@ def stand(fact: Demerit, acts: Sequence[Act], as_of: date) -> Finding:
     )
 
 
+def in_effect(known: Known, as_of: date) -> list[Finding]:
+    """The demerits served by `as_of` and not overturned, as they stand on that day."""
+    return [
+        stand(fact, known.acts.get(fact.id, ()), as_of)
+        for fact in known.demerits
+        if fact.served_on <= as_of and fact.id not in known.overturned
+    ]
+
+
 def _priors(family: Sequence[Finding], under: Sequence[Finding], scale: Scale) -> Iterator[int]:
     """`prior` under `scale` for each finding in `under` ("One demerit", 3).
 
@@ -258,14 +267,15 @@ def merge_incidents(counting: Iterable[Finding]) -> tuple[dict[str, Decimal], ..
     grave: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
     small_even_if_grave: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
     for findings in incidents.values():
-        counted = min(findings, key=lambda f: (-f.points, f.fact.severity, f.fact.id))
+        counted = findings[0]
+        if len(findings) > 1:
+            counted = min(findings, key=lambda f: (-f.points, f.fact.severity, f.fact.id))
         category = counted.fact.category
-        minor = max((f.points for f in findings if f.fact.severity not in GRAVE), default=ZERO)
-        small_even_if_grave[category] += minor
-        if any(f.fact.severity in GRAVE for f in findings):
-            grave[category] += counted.points
-        else:
-            small[category] += counted.points
+        minor = [f.points for f in findings if f.fact.severity not in GRAVE]
+        if minor:
+            small_even_if_grave[category] += max(minor)
+        side = small if len(minor) == len(findings) else grave
+        side[category] += counted.points
         for finding in findings:
             if finding is not counted:
                 finding.reason = "SAME_INCIDENT"
@@ -276,30 +286,25 @@ def merge_incidents(counting: Iterable[Finding]) -> tuple[dict[str, Decimal], ..
 # --- When time alone changes it ------------------------------------------------------------------
 
 
-def demerit_days(known: Known, scales: Scales, as_of: date) -> Iterator[date | None]:
-    """Service, time weights and adverse life.
+def demerit_days(known: Known, findings: Iterable[Finding], as_of: date) -> Iterator[date]:
+    """Service, time weights and adverse life; `findings` are all in effect, and assessed.
 
     A repaired or suspended demerit costs nothing until an act changes that, and before that its
     clock may stand still; so between two acts the start of the clock of all others is fixed.
     """
     for fact in known.demerits:
-        if fact.id in known.overturned:
-            continue
-        if as_of < fact.served_on:
+        if as_of < fact.served_on and fact.id not in known.overturned:
             yield fact.served_on
-            continue
-        finding = stand(fact, known.acts.get(fact.id, ()), as_of)
+    for finding in findings:
         if finding.repaired or finding.suspended:
             continue
-        act, decision = scales.of(fact.occurred_on), scales.of(fact.decided_on)
-        for scale in (act,) if act is decision else (act, decision):
-            if not scale.severity_points[fact.severity].value:
+        for assessment, _ in finding.computed:
+            scale = assessment.scale
+            if not assessment.base.value or finding.life_months >= scale.adverse_life_months:
                 continue
-            if finding.life_months >= scale.adverse_life_months:
-                continue
-            for step in scale.weights[fact.severity]:
+            for step in scale.weights[finding.fact.severity]:
                 if finding.months < step.upto_months:
                     yield add_months(finding.clock_start, step.upto_months)
                     break
-            if _weigh(finding, scale)[0].value:
-                yield add_months(fact.ended_on, scale.adverse_life_months)
+            if assessment.weight.value:
+                yield add_months(finding.fact.ended_on, scale.adverse_life_months)

@@ -26,8 +26,9 @@ from ledger.scale import Scales
 from ledger.store import Ledger, Stored
 from projections.case import Act, Demerit, Fact, parse_fact
 from projections.facts import facts_of
+from projections.forecast import next_change, summarise
 from projections.runner import Row, progress_of
-from projections.scoring import next_change, score
+from projections.scoring import score
 
 SETTLE_PROVIDERS = 2_000
 RULEBOOK_SOURCE = f"/streams/{RULEBOOK_STREAM}"
@@ -264,19 +265,19 @@ class Scores:
 
 def score_row(subject: str, facts: Sequence[Fact], scales: Scales, day: date) -> tuple[Any, ...]:
     """The row of one provider on one day, in the order of the UPDATE."""
-    result = score(facts, scales, as_of=day, known_at=0)
+    summary, change = summarise(facts, scales, as_of=day)
     return (
         subject,
-        result["score"],
-        result["grade"],
-        result["band_of_number"],
-        result["underlying_score"],
-        result["evidence_count"],
-        result["confidence"],
-        " ".join(result["top_reasons"]),
-        result["rulebook"],
+        summary["score"],
+        summary["grade"],
+        summary["band_of_number"],
+        summary["underlying_score"],
+        summary["evidence_count"],
+        summary["confidence"],
+        " ".join(summary["top_reasons"]),
+        scales.of(day).version,
         len(facts),
-        next_change(facts, scales, as_of=day),
+        change,
     )
 
 

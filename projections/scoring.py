@@ -1,7 +1,7 @@
 """The integrity score as a pure function of facts and rulebooks.
 
 Holds of scoring.md: "One demerit" 1 and 2, the caps of "One incident, one category", "Merits", "The
-score" and "Output", and the first day on which time alone may change the score. The rest is in
+score" and "Output". `forecast.py` above asks when time alone changes it; the rest is in
 three rooms below, each of which knows nothing of those above it: `case.py` (the facts; what is no
 valid case), `known.py` (which acts are in force on a day), `demerits.py` (what one demerit, and one
 incident, costs); rulebooks and months are `ledger/scale.py` and `ledger/months.py`.
@@ -19,7 +19,7 @@ from typing import Final, TypedDict
 
 import orjson
 
-from ledger.months import add_months, before_window, whole_months, window_leaves
+from ledger.months import before_window, whole_months
 from ledger.scale import EXACT, InvalidScale, Scale, Scales
 from projections.case import CONTRACT_COMPLETED, Fact, InvalidCase, read_case
 from projections.demerits import (
@@ -28,12 +28,11 @@ from projections.demerits import (
     Finding,
     Line,
     assess_all,
-    demerit_days,
     demerit_line,
+    in_effect,
     merge_incidents,
     reason_of,
     severity_flag,
-    stand,
 )
 from projections.known import Known
 
@@ -42,15 +41,9 @@ TOP_REASONS: Final = 4
 _HUNDRED = Decimal("100.00")
 
 
-class Result(TypedDict):
-    """One explained score ("Output"), members in this order."""
+class Summary(TypedDict):
+    """What a score comes to, unexplained: the last members of a result ("Output")."""
 
-    as_of: str
-    known_at: str | int
-    rulebook: str
-    baseline: str
-    contributions: list[Line]
-    adjustments: list[Line]
     score: str
     grade: str
     band_of_number: str
@@ -60,12 +53,23 @@ class Result(TypedDict):
     top_reasons: list[str]
 
 
+class Result(Summary):
+    """One explained score ("Output"); these members come first, in this order."""
+
+    as_of: str
+    known_at: str | int
+    rulebook: str
+    baseline: str
+    contributions: list[Line]
+    adjustments: list[Line]
+
+
 @dataclass(slots=True)
 class _Sum:
     """One side of the account: what it adds up to, and what the explanation says about it."""
 
     total: Decimal = ZERO
-    lines: dict[str, Line] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
     adjustments: list[Line] = field(default_factory=list)
     flags: set[str] = field(default_factory=set)
     reasons: list[str] = field(default_factory=list)
@@ -76,49 +80,70 @@ class _Sum:
             self.total += points
             self.adjustments.append({"reason": reason, "points": str(points)})
 
-    def nothing(self, fact_id: str, reason: str) -> None:
-        """The short line of a fact that does not enter the sum ("Output")."""
-        self.lines[fact_id] = {"fact": fact_id, "reason": reason, "points": "0.00"}
+
+@dataclass(slots=True)
+class Reckoning:
+    """A score with all that explains it."""
+
+    scale: Scale
+    findings: list[Finding]
+    adjustments: list[Line]
+    merit_lines: list[Line]
+    summary: Summary
+
+
+def _nothing(fact_id: str, reason: str) -> Line:
+    """The short line of a fact that does not enter the sum ("Output")."""
+    return {"fact": fact_id, "reason": reason, "points": "0.00"}
 
 
 # --- Demerits ------------------------------------------------------------------------------------
 
 
-def _deductions(known: Known, scales: Scales, as_of: date) -> _Sum:
-    """All demerits: `total` is −Σ D ("One demerit", "One incident, one category")."""
-    out = _Sum()
-    findings: list[Finding] = []
-    for fact in known.demerits:
-        if fact.id in known.overturned:
-            out.nothing(fact.id, "OVERTURNED")
-        elif as_of < fact.served_on:
-            out.nothing(fact.id, "NOT_YET_EFFECTIVE")
-        else:
-            findings.append(stand(fact, known.acts.get(fact.id, ()), as_of))
-    if not findings:
-        return out
+def findings_of(known: Known, scales: Scales, as_of: date) -> list[Finding]:
+    """The demerits in effect, each assessed, with the reason and the points it has by itself."""
+    findings = in_effect(known, as_of)
     assess_all(findings, scales)
-    explained = [(finding, *finding.best) for finding in findings]
-    for finding, best, _ in explained:
+    for finding in findings:
+        best, _ = finding.best
         finding.reason = reason_of(finding, best)
         if finding.reason.startswith("ACTIVE"):
             finding.points = best.d
-            if finding.fact.severity in GRAVE:
-                out.flags.add(severity_flag(finding.fact, best))
-    small, grave, small_even_if_grave = merge_incidents(f for f in findings if f.points)
-    for finding, best, n in explained:
-        out.lines[finding.fact.id] = demerit_line(finding, best, n)
+    return findings
+
+
+def _deductions(findings: Sequence[Finding], cap: Decimal) -> _Sum:
+    """All demerits: `total` is −Σ D ("One demerit" 5, "One incident, one category")."""
+    out = _Sum()
+    costing = [finding for finding in findings if finding.points]
+    out.flags.update(
+        severity_flag(finding.fact, finding.best[0])
+        for finding in findings
+        if finding.fact.severity in GRAVE and finding.reason.startswith("ACTIVE")
+    )
+    small, grave, small_even_if_grave = merge_incidents(costing)
     out.total = -(sum(small.values(), ZERO) + sum(grave.values(), ZERO))
-    cap = scales.of(as_of).minor_cap_per_category
     for category in sorted(small):
         out.adjust(f"MINOR_CAP:{category}", max(small[category] - cap, ZERO))
     if any(total > cap for total in small_even_if_grave.values()):
         out.flags.add("minor_cap")
-    largest = sorted((f for f in findings if f.points), key=lambda f: (-f.points, f.fact.id))
+    largest = sorted((f for f in costing if f.points), key=lambda f: (-f.points, f.fact.id))
     out.reasons = [
         f"{f.fact.id}:{f.fact.severity}:{f.fact.category}" for f in largest[:TOP_REASONS]
     ]
     return out
+
+
+def _demerit_lines(known: Known, findings: Sequence[Finding]) -> Iterator[Line]:
+    """A line for every demerit, in effect or not ("Output")."""
+    effective = {finding.fact.id for finding in findings}
+    for fact in known.demerits:
+        if fact.id in known.overturned:
+            yield _nothing(fact.id, "OVERTURNED")
+        elif fact.id not in effective:
+            yield _nothing(fact.id, "NOT_YET_EFFECTIVE")
+    for finding in findings:
+        yield demerit_line(finding, *finding.best)
 
 
 # --- Merits --------------------------------------------------------------------------------------
@@ -132,31 +157,33 @@ def _merits(known: Known, scales: Scales, as_of: date, limit: Decimal) -> _Sum:
     counterparties: set[str] = set()
     for merit in sorted(known.merits, key=lambda m: (m.on, m.id)):
         if merit.id in known.overturned:
-            out.nothing(merit.id, "OVERTURNED")
+            out.lines.append(_nothing(merit.id, "OVERTURNED"))
             continue
         if merit.on > as_of:
-            out.nothing(merit.id, "NOT_YET_EFFECTIVE")
+            out.lines.append(_nothing(merit.id, "NOT_YET_EFFECTIVE"))
             continue
         rule = scales.of(merit.on).merit[merit.item]
         if whole_months(merit.on, as_of) >= rule.valid_months:
-            out.nothing(merit.id, "MERIT_EXPIRED")
+            out.lines.append(_nothing(merit.id, "MERIT_EXPIRED"))
             continue
         if removal is not None and merit.on < removal:
-            out.nothing(merit.id, "MERIT_BEFORE_DELISTING")
+            out.lines.append(_nothing(merit.id, "MERIT_BEFORE_DELISTING"))
             continue
         if merit.item == CONTRACT_COMPLETED and merit.counterparty is not None:
             if merit.counterparty in counterparties:
-                out.nothing(merit.id, "SAME_COUNTERPARTY")
+                out.lines.append(_nothing(merit.id, "SAME_COUNTERPARTY"))
                 continue
             counterparties.add(merit.counterparty)
         total, cap = by_item.get(merit.item, (ZERO, rule.cap))
         by_item[merit.item] = (total + rule.points, cap)
-        out.lines[merit.id] = {
-            "fact": merit.id,
-            "category": merit.item,
-            "reason": "MERIT",
-            "points": str(rule.points),
-        }
+        out.lines.append(
+            {
+                "fact": merit.id,
+                "category": merit.item,
+                "reason": "MERIT",
+                "points": str(rule.points),
+            }
+        )
     out.total = sum((total for total, _ in by_item.values()), ZERO)
     for item, (total, cap) in sorted(by_item.items()):
         out.adjust(f"MERIT_CAP:{item}", min(cap - total, ZERO))
@@ -198,6 +225,41 @@ def _assert_closes(result: Result) -> None:
     assert str(total) == result["score"], f"{total} explained, {result['score']} scored"
 
 
+def reckon(known: Known, scales: Scales, as_of: date) -> Reckoning:
+    """The score of a day ("The score")."""
+    scale = scales.of(as_of)
+    veto = known.veto(as_of)
+    findings = findings_of(known, scales, as_of)
+    deductions = _deductions(findings, scale.minor_cap_per_category)
+    flags = deductions.flags
+    merits = _merits(known, scales, as_of, _merit_limit(scale, flags, veto=veto))
+    removal = known.latest_removal(as_of)
+    if removal is not None and whole_months(removal, as_of) < scale.delisted_ceiling_months:
+        flags.add("delisted")
+    ceiling = min([_HUNDRED, *(scale.ceilings[flag] for flag in flags)])
+    end = _Sum(total=scale.baseline + merits.total + deductions.total)
+    end.adjust("SEVERITY_CEILING", min(ceiling - end.total, ZERO))
+    end.adjust("FLOOR_ZERO", max(-end.total, ZERO))
+    underlying = str(end.total)
+    if veto:
+        points = f"-{underlying}" if end.total else "0.00"
+        end.adjustments.append({"reason": "VETO", "points": points})
+    evidence = _count_evidence(known, scale, as_of)
+    low = evidence < scale.min_evidence
+    band = scale.band_of(end.total)
+    summary = Summary(
+        score="0.00" if veto else underlying,
+        grade="X" if veto else "N" if low and band in ("A", "B") else band,
+        band_of_number=band,
+        underlying_score=underlying,
+        evidence_count=evidence,
+        confidence="LOW" if low else "MEDIUM" if evidence < scale.high_evidence else "HIGH",
+        top_reasons=deductions.reasons,
+    )
+    adjustments = deductions.adjustments + merits.adjustments + end.adjustments
+    return Reckoning(scale, findings, adjustments, merits.lines, summary)
+
+
 def score(facts: Sequence[Fact], scales: Scales, *, as_of: date, known_at: date | int) -> Result:
     """The explained score for the day `as_of` ("The score", "Output").
 
@@ -208,90 +270,19 @@ def score(facts: Sequence[Fact], scales: Scales, *, as_of: date, known_at: date 
         facts = [fact for fact in facts if fact.recorded_on <= known_at]
     with localcontext(EXACT):
         known = Known(facts)
-        scale = scales.of(as_of)
-        veto = known.veto(as_of)
-        deductions = _deductions(known, scales, as_of)
-        flags = deductions.flags
-        merits = _merits(known, scales, as_of, _merit_limit(scale, flags, veto=veto))
-        removal = known.latest_removal(as_of)
-        if removal is not None and whole_months(removal, as_of) < scale.delisted_ceiling_months:
-            flags.add("delisted")
-        ceiling = min([_HUNDRED, *(scale.ceilings[flag] for flag in flags)])
-        end = _Sum(total=scale.baseline + merits.total + deductions.total)
-        end.adjust("SEVERITY_CEILING", min(ceiling - end.total, ZERO))
-        end.adjust("FLOOR_ZERO", max(-end.total, ZERO))
-        underlying = end.total
-        if veto:
-            points = f"-{underlying}" if underlying else "0.00"
-            end.adjustments.append({"reason": "VETO", "points": points})
-        evidence = _count_evidence(known, scale, as_of)
-        low = evidence < scale.min_evidence
-        band = scale.band_of(underlying)
-        lines = deductions.lines | merits.lines
+        reckoning = reckon(known, scales, as_of)
+        lines = [*_demerit_lines(known, reckoning.findings), *reckoning.merit_lines]
         result = Result(
             as_of=as_of.isoformat(),
             known_at=known_at.isoformat() if isinstance(known_at, date) else known_at,
-            rulebook=scale.version,
-            baseline=str(scale.baseline),
-            contributions=[lines[fact_id] for fact_id in sorted(lines)],
-            adjustments=deductions.adjustments + merits.adjustments + end.adjustments,
-            score="0.00" if veto else str(underlying),
-            grade="X" if veto else "N" if low and band in ("A", "B") else band,
-            band_of_number=band,
-            underlying_score=str(underlying),
-            evidence_count=evidence,
-            confidence="LOW" if low else "MEDIUM" if evidence < scale.high_evidence else "HIGH",
-            top_reasons=deductions.reasons,
+            rulebook=reckoning.scale.version,
+            baseline=str(reckoning.scale.baseline),
+            contributions=sorted(lines, key=lambda line: str(line["fact"])),
+            adjustments=reckoning.adjustments,
+            **reckoning.summary,
         )
         _assert_closes(result)
     return result
-
-
-# --- When time alone changes it ------------------------------------------------------------------
-
-
-def next_change(facts: Sequence[Fact], scales: Scales, *, as_of: date) -> date | None:
-    """The first day after `as_of` on which the summary of the score may differ, or None.
-
-    The summary is every member of the result but `as_of`, `known_at`, `contributions` and
-    `adjustments`. `facts` are taken as known, and have passed `check`. On each day from `as_of`
-    up to the day returned the summary is that of `as_of`; the day returned may prove unchanged.
-    """
-    known = Known(facts)
-    days = [scales.next_start(as_of)]
-    days.extend(_act_days(known))
-    days.extend(demerit_days(known, scales, as_of))
-    days.extend(_merit_days(known, scales, as_of))
-    return min((day for day in days if day is not None and day > as_of), default=None)
-
-
-def _act_days(known: Known) -> Iterator[date]:
-    """Days of the acts; one on an overturned fact changes nothing on any day."""
-    for target, acts in known.acts.items():
-        if target not in known.overturned:
-            for act in acts:
-                yield act.on
-
-
-def _merit_days(known: Known, scales: Scales, as_of: date) -> Iterator[date | None]:
-    """Start and expiry of merits, the evidence window, listings and the end of `delisted`."""
-    scale = scales.of(as_of)
-    removal = known.latest_removal(as_of)
-    since = removal or date.min
-    for merit in known.merits:
-        if merit.on < since or merit.id in known.overturned:
-            continue
-        yield merit.on
-        yield add_months(merit.on, scales.of(merit.on).merit[merit.item].valid_months)
-    for _, on in known.evidence():
-        if on >= since:
-            yield on
-            yield window_leaves(on, scale.evidence_window_months)
-    for listing in known.listings:
-        if listing.id not in known.overturned:
-            yield listing.listed_on
-    if removal is not None:
-        yield add_months(removal, scale.delisted_ceiling_months)
 
 
 # --- The offline command -------------------------------------------------------------------------

@@ -27,9 +27,10 @@ from ledger.store import Ledger
 from projections import scores as scores_module
 from projections.case import Demerit, Fact, check, parse_fact
 from projections.facts import facts_of
+from projections.forecast import next_change
 from projections.runner import advance, progress_of
 from projections.scores import SUMMARY, Scores, restoring
-from projections.scoring import next_change, score
+from projections.scoring import score
 from tests import given
 from tests.conftest import Clock, Run
 from tests.histories import Author, World, envelopes_of, second_tables, world_of

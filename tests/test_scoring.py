@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ledger.months import add_months
 from ledger.scale import InvalidScale, Scales, parse_scale
 from projections.case import InvalidCase, check, parse_fact
-from projections.scoring import next_change, score, score_line
+from projections.forecast import next_change
+from projections.scoring import score, score_line
 from tests.strategies import (
     Json,
     act,

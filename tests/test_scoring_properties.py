@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from ledger.months import add_months, before_window, whole_months, window_leaves
 from projections.case import parse_fact
-from projections.scoring import next_change, score, score_line
+from projections.forecast import next_change, summarise
+from projections.scoring import Summary, score, score_line
 from tests.strategies import (
     END_OF_TIME,
     History,
@@ -226,6 +227,18 @@ def test_until_next_change_every_day_has_the_same_summary(history: History, as_o
     while last > as_of:
         assert summary(score(facts, scales, as_of=last, known_at=0)) == now
         last -= timedelta(days=1)
+
+
+@few
+@given(histories(), score_days)
+def test_a_summary_is_the_score_unexplained_and_when_it_changes(
+    history: History, as_of: date
+) -> None:
+    facts, scales = parse(history.facts, history.rulebooks)
+    told, change = summarise(facts, scales, as_of=as_of)
+    explained: dict[str, Any] = dict(score(facts, scales, as_of=as_of, known_at=0))
+    assert told == {name: explained[name] for name in Summary.__annotations__}
+    assert change == next_change(facts, scales, as_of=as_of)
 
 
 @many

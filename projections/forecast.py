@@ -1,0 +1,79 @@
+"""When time alone changes a score: the first day on which its summary may be another.
+
+Holds no rule of its own: every day named here is one on which a rule of scoring.md turns. Must not
+know: the clock, a database, or what is written about a score; rows and sheets are made elsewhere.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import localcontext
+
+from ledger.months import add_months, window_leaves
+from ledger.scale import EXACT, Scales
+from projections.case import Fact
+from projections.demerits import Finding, demerit_days
+from projections.known import Known
+from projections.scoring import Summary, findings_of, reckon
+
+
+def next_change(facts: Sequence[Fact], scales: Scales, *, as_of: date) -> date | None:
+    """The first day after `as_of` on which the summary of the score may differ, or None.
+
+    The summary is every member of the result but `as_of`, `known_at`, `contributions` and
+    `adjustments`. `facts` are taken as known, and have passed `check`. On each day from `as_of`
+    up to the day returned the summary is that of `as_of`; the day returned may prove unchanged.
+    """
+    with localcontext(EXACT):
+        known = Known(facts)
+        findings = findings_of(known, scales, as_of)
+    return _next_change(known, findings, scales, as_of)
+
+
+def _next_change(
+    known: Known, findings: Sequence[Finding], scales: Scales, as_of: date
+) -> date | None:
+    days = [scales.next_start(as_of)]
+    days.extend(_act_days(known))
+    days.extend(demerit_days(known, findings, as_of))
+    days.extend(_merit_days(known, scales, as_of))
+    return min((day for day in days if day is not None and day > as_of), default=None)
+
+
+def summarise(facts: Sequence[Fact], scales: Scales, *, as_of: date) -> tuple[Summary, date | None]:
+    """The unexplained score of a day and the first day on which it may differ (`next_change`).
+
+    For whoever needs both for many providers: what explains a score is not written out.
+    """
+    with localcontext(EXACT):
+        known = Known(facts)
+        reckoning = reckon(known, scales, as_of)
+    return reckoning.summary, _next_change(known, reckoning.findings, scales, as_of)
+
+
+def _act_days(known: Known) -> Iterator[date]:
+    """Days of the acts; one on an overturned fact changes nothing on any day."""
+    for target, acts in known.acts.items():
+        if target not in known.overturned:
+            for act in acts:
+                yield act.on
+
+
+def _merit_days(known: Known, scales: Scales, as_of: date) -> Iterator[date | None]:
+    """Start and expiry of merits, the evidence window, listings and the end of `delisted`."""
+    scale = scales.of(as_of)
+    removal = known.latest_removal(as_of)
+    since = removal or date.min
+    for merit in known.merits:
+        if merit.on < since or merit.id in known.overturned:
+            continue
+        yield merit.on
+        yield add_months(merit.on, scales.of(merit.on).merit[merit.item].valid_months)
+    for _, on in known.evidence():
+        if on >= since:
+            yield on
+            yield window_leaves(on, scale.evidence_window_months)
+    for listing in known.listings:
+        if listing.id not in known.overturned:
+            yield listing.listed_on
+    if removal is not None:
+        yield add_months(removal, scale.delisted_ceiling_months)
