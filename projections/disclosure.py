@@ -22,7 +22,8 @@ A line is `{"sequence":"<20 digits>",` and the stored bytes without their first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -35,7 +36,8 @@ from ledger.envelope import TYPE_PREFIX
 from ledger.events import provider_stream
 from ledger.store import Ledger, Stored
 from projections.facts import meaning_of
-from projections.runner import Row, progress_of
+from projections.rows import copy_rows
+from projections.runner import progress_of
 
 ALL_ROLES = frozenset(
     {
@@ -158,24 +160,22 @@ def said_by(envelope: Mapping[str, Any]) -> Any:
     return data.get("finding", data)
 
 
-def item_of(row: Row) -> tuple[Any, ...] | None:
-    """The item an event gives, or None where it may never be shown singly."""
-    envelope = row.envelope
+def item_of(envelope: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """The item an event gives: its kind, the first day it is shown and the first day no longer.
+
+    None where it may never be shown singly.
+    """
     kind = KINDS.get(envelope["type"].removeprefix(TYPE_PREFIX))
     if kind is None:
         return None
     data = said_by(envelope)
     if kind == "LISTING":
-        first, last = data["listed_on"], FOREVER.isoformat()
-    elif kind == "REWARD":
-        if not data["consent"]:
-            return None
-        first, last = data["on"], FOREVER.isoformat()
-    else:
-        if data is None or data["publicity"] != "SINGLY":
-            return None
-        first, last = data["served_on"], data["public_until"]
-    return (row.position, envelope["id"], envelope["subject"], kind, first, last)
+        return kind, data["listed_on"], FOREVER.isoformat()
+    if kind == "REWARD":
+        return (kind, data["on"], FOREVER.isoformat()) if data["consent"] else None
+    if data is None or data["publicity"] != "SINGLY":
+        return None
+    return kind, data["served_on"], data["public_until"]
 
 
 class Disclosure:
@@ -186,28 +186,15 @@ class Disclosure:
         self._ledger = ledger
         self._items = f"SELECT {ITEM_COLUMNS} FROM {schema}.items"
 
-    def fold(self, cursor: Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
+    def fold(self, cursor: Cursor[tuple[Any, ...]], batch: Sequence[Stored]) -> None:
         """Take in a batch: new items in one COPY, then what happened to items, in order."""
-        items: list[tuple[Any, ...]] = []
         # For each column, the last value wins: what happened to an item in between is past.
-        changes: dict[str, dict[str, bool]] = {}
-        for row in rows:
-            meaning_of(row.envelope)
-            kind = row.envelope["type"].removeprefix(TYPE_PREFIX)
-            item = item_of(row)
-            if item is not None:
-                items.append(item)
-            elif kind in CHANGES:
-                column, value = CHANGES[kind]
-                changes.setdefault(column, {})[row.envelope["data"]["target"]] = value
-        if items:
-            statement = (
-                f"COPY {self.schema}.items"
-                " (position, id, subject, kind, shown_from, shown_until) FROM STDIN"
-            )
-            with cursor.copy(statement.encode()) as copy:
-                for one in items:
-                    copy.write_row(one)
+        changes: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        copy_rows(
+            cursor,
+            f"{self.schema}.items (position, id, subject, kind, shown_from, shown_until)",
+            _items(batch, changes),
+        )
         for column, values in changes.items():
             cursor.execute(
                 f"UPDATE {self.schema}.items i SET {column} = n.value"
@@ -299,6 +286,24 @@ class Disclosure:
             )
             for one, envelope, target in zip(stored, envelopes, targets, strict=True)
         ]
+
+
+def _items(
+    batch: Sequence[Stored], changes: Mapping[str, dict[str, bool]]
+) -> Iterator[tuple[str, ...]]:
+    """A row for each new item; what happens to items is noted in `changes` on the way."""
+    for position, state in batch:
+        envelope = orjson.loads(state)
+        meaning_of(envelope)
+        item = item_of(envelope)
+        if item is not None:
+            kind, first, last = item
+            yield str(position), envelope["id"], envelope["subject"], kind, first, last
+            continue
+        change = CHANGES.get(envelope["type"].removeprefix(TYPE_PREFIX))
+        if change is not None:
+            column, value = change
+            changes[column][envelope["data"]["target"]] = value
 
 
 def _stub(envelope: Mapping[str, Any], item: Item | None, today: date) -> dict[str, str] | None:

@@ -8,6 +8,8 @@ replay of a million events costs no model building; the events were validated wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from ledger.acts import ACT_OF_EVENT
@@ -16,23 +18,14 @@ from ledger.envelope import TYPE_PREFIX, parse_time
 from ledger.errors import UnknownEventType
 from ledger.events import Later
 from ledger.provider import COMPLETED_CONTRACT
+from projections.case import Act, Demerit, Fact, Inspection, Listing, Merit
 
 Envelope = Mapping[str, Any]
 FactObject = dict[str, Any]
 """A fact as scoring.md's "Input: facts" writes it."""
+HOUR_CHARACTERS = len("YYYY-MM-DDTHH")
 
-DEMERIT_FIELDS = (
-    "incident",
-    "category",
-    "family",
-    "severity",
-    "occurred_on",
-    "ended_on",
-    "decided_on",
-    "served_on",
-    "mitigation",
-    "obligation",
-)
+_day = date.fromisoformat
 
 
 def _nothing(_: Envelope) -> list[FactObject]:
@@ -44,8 +37,21 @@ def _demerit(envelope: Envelope) -> list[FactObject]:
 
 
 def _demerit_of(envelope: Envelope, data: Mapping[str, Any]) -> FactObject:
-    fact: FactObject = {name: data[name] for name in DEMERIT_FIELDS}
-    return fact | {"kind": "demerit", "id": envelope["id"], "issuer": data["issuer"]["kind"]}
+    return {
+        "kind": "demerit",
+        "id": envelope["id"],
+        "incident": data["incident"],
+        "category": data["category"],
+        "family": data["family"],
+        "severity": data["severity"],
+        "issuer": data["issuer"]["kind"],
+        "occurred_on": data["occurred_on"],
+        "ended_on": data["ended_on"],
+        "decided_on": data["decided_on"],
+        "served_on": data["served_on"],
+        "mitigation": data["mitigation"],
+        "obligation": data["obligation"],
+    }
 
 
 def _complaint(envelope: Envelope) -> list[FactObject]:
@@ -117,6 +123,12 @@ MEANINGS: dict[str, Callable[[Envelope], list[FactObject]]] = {
 } | {event.type: _act(act) for event, act in ACT_OF_EVENT.items() if issubclass(event, Later)}
 
 
+@lru_cache(maxsize=1024)
+def _day_of_hour(hour: str) -> str:
+    """The day in Asia/Shanghai of an hour of UTC; the two differ by whole hours."""
+    return local_day(parse_time(f"{hour}:00:00.000000Z")).isoformat()
+
+
 def meaning_of(envelope: Envelope) -> Callable[[Envelope], list[FactObject]]:
     """What an event's type gives. Raises UnknownEventType."""
     meaning = MEANINGS.get(envelope["type"].removeprefix(TYPE_PREFIX))
@@ -130,7 +142,58 @@ def facts_of(envelope: Envelope) -> list[FactObject]:
     """The facts and acts of one event. Raises UnknownEventType."""
     facts = meaning_of(envelope)(envelope)
     if facts:
-        recorded_on = local_day(parse_time(envelope["time"])).isoformat()
+        recorded_on = _day_of_hour(envelope["time"][:HOUR_CHARACTERS])
         for fact in facts:
             fact["recorded_on"] = recorded_on
     return facts
+
+
+def read_fact(obj: FactObject) -> Fact:
+    """The fact that `facts_of` wrote: what `parse_fact` gives, for whom need not be on guard."""
+    return _READERS[obj["kind"]](obj)
+
+
+def _read_demerit(obj: FactObject) -> Demerit:
+    occurred_on = _day(obj["occurred_on"])
+    return Demerit(
+        id=obj["id"],
+        recorded_on=_day(obj["recorded_on"]),
+        incident=obj["incident"],
+        category=obj["category"],
+        family=obj["family"],
+        severity=obj["severity"],
+        issuer=obj["issuer"],
+        occurred_on=occurred_on,
+        ended_on=_day(obj["ended_on"]) if obj["ended_on"] else occurred_on,
+        decided_on=_day(obj["decided_on"]),
+        served_on=_day(obj["served_on"]),
+        mitigation=tuple(dict.fromkeys(obj["mitigation"])),
+        obligation=obj["obligation"],
+    )
+
+
+def _read_merit(obj: FactObject) -> Merit:
+    days = _day(obj["recorded_on"]), _day(obj["on"])
+    return Merit(obj["id"], days[0], obj["item"], days[1], obj["counterparty"])
+
+
+def _read_listing(obj: FactObject) -> Listing:
+    return Listing(obj["id"], _day(obj["recorded_on"]), _day(obj["listed_on"]))
+
+
+def _read_inspection(obj: FactObject) -> Inspection:
+    return Inspection(obj["id"], _day(obj["recorded_on"]), _day(obj["on"]))
+
+
+def _read_act(obj: FactObject) -> Act:
+    days = _day(obj["recorded_on"]), _day(obj["on"])
+    return Act(obj["id"], days[0], obj["target"], obj["act"], days[1])
+
+
+_READERS: dict[str, Callable[[FactObject], Fact]] = {
+    "demerit": _read_demerit,
+    "merit": _read_merit,
+    "listing": _read_listing,
+    "inspection": _read_inspection,
+    "act": _read_act,
+}

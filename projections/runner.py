@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time as monotonic
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
@@ -28,7 +28,7 @@ from psycopg import sql
 from psycopg_pool import PoolTimeout
 
 from ledger.database import Database, migrate
-from ledger.store import Ledger
+from ledger.store import Ledger, Stored
 from ledger.tail import Tail
 
 BATCH_EVENTS = 5_000
@@ -39,20 +39,16 @@ SPARE_POLL_SECONDS = 0.1
 log = structlog.get_logger()
 
 
-class Row(NamedTuple):
-    """An event to fold: its position and its parsed envelope."""
-
-    position: int
-    envelope: Mapping[str, Any]
-
-
 class Projection(Protocol):
     """What the runner drives. Both methods work in the transaction of `cursor`."""
 
     schema: str
 
-    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
-        """Take in a batch of events, in order."""
+    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], batch: Sequence[Stored]) -> None:
+        """Take in a batch of events, in order.
+
+        Each is parsed by itself and let go: all of them parsed at once are many times their bytes.
+        """
 
     def settle(self, cursor: psycopg.Cursor[tuple[Any, ...]], today: date, position: int) -> bool:
         """Compute what the day and the events up to `position` changed; True while more is left."""
@@ -102,9 +98,8 @@ def advance(
         position, settled, error = taken
         stored = ledger.read(position, limit) if limit else []
         if stored:
-            rows = [Row(one.position, orjson.loads(one.state)) for one in stored]
-            projection.fold(cursor, rows)
-            position = rows[-1].position
+            projection.fold(cursor, stored)
+            position = stored[-1].position
         more = bool(stored) and len(stored) == limit
         if not more:
             more = projection.settle(cursor, today, position)

@@ -9,13 +9,12 @@ gives the same rows. An explanation is always computed from the facts, never rea
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 import orjson
-from psycopg import Cursor, sql
+from psycopg import Cursor
 
 from ledger.calendar import SHANGHAI
 from ledger.envelope import TYPE_PREFIX, from_envelope
@@ -24,16 +23,19 @@ from ledger.events import RULEBOOK_STREAM
 from ledger.rulebook import Rulebooks, evolve
 from ledger.scale import Scales
 from ledger.store import Ledger, Stored
-from projections.case import Act, Demerit, Fact, parse_fact
-from projections.facts import facts_of
+from projections.case import Act, Demerit, Fact
+from projections.facts import facts_of, read_fact
 from projections.forecast import next_change, summarise
-from projections.runner import Row, progress_of
+from projections.rows import copy_rows
+from projections.runner import progress_of
 from projections.scoring import score
 
 SETTLE_PROVIDERS = 2_000
+STREAM_PROVIDERS = 20
 RULEBOOK_SOURCE = f"/streams/{RULEBOOK_STREAM}"
+REGISTERED = "provider.registered.v1"
 STATUS = {
-    "provider.registered.v1": "registered",
+    REGISTERED: "registered",
     "provider.admitted.v1": "admitted",
     "provider.suspended.v1": "suspended",
     "provider.resumed.v1": "admitted",
@@ -86,50 +88,29 @@ class Scores:
         self._facts = f"SELECT fact FROM {schema}.facts {known}".encode()
         self._told = f"SELECT id, position FROM {schema}.facts {known}".encode()
 
-    def fold(self, cursor: Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
+    def fold(self, cursor: Cursor[tuple[Any, ...]], batch: Sequence[Stored]) -> None:
         """Write the facts of a batch and mark whom they concern."""
-        facts: list[tuple[str, int, str, str]] = []
-        touched: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            envelope = row.envelope
-            subject = envelope.get("subject")
-            found = facts_of(envelope)
-            if envelope["source"] == RULEBOOK_SOURCE:
-                cursor.execute(f"UPDATE {self.schema}.scores SET stale = true".encode())
-            if subject is None:
-                continue
-            _touch(touched, subject, row)
-            facts.extend(
-                (subject, row.position, fact["id"], orjson.dumps(fact).decode()) for fact in found
-            )
-        if facts:
-            target = sql.SQL("COPY {} (subject, position, id, fact) FROM STDIN").format(
-                sql.Identifier(self.schema, "facts")
-            )
-            with cursor.copy(target) as copy:
-                for fact_row in facts:
-                    copy.write_row(fact_row)
-        self._write_touched(cursor, touched)
+        told = _Told()
+        target = f"{self.schema}.facts (subject, position, id, fact)"
+        copy_rows(cursor, target, told.facts(batch))
+        if told.rules:
+            cursor.execute(f"UPDATE {self.schema}.scores SET stale = true".encode())
+        if told.subjects:
+            self._touch(cursor, told.subjects.values())
 
-    def _write_touched(
-        self, cursor: Cursor[tuple[Any, ...]], touched: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        if not touched:
-            return
-        columns = ("subject", "name", "entity_kind", "status", "last_position")
-        values = [[one.get(column) for one in touched.values()] for column in columns]
+    def _touch(self, cursor: Cursor[tuple[Any, ...]], touched: Iterable[Mapping[str, Any]]) -> None:
         cursor.execute(
             f"INSERT INTO {self.schema}.scores AS s"
             " (subject, name, entity_kind, status, last_position, stale)"
-            " SELECT subject, coalesce(name, ''), coalesce(kind, ''), coalesce(status, ''),"
-            " position, true FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[],"
-            " %s::bigint[]) AS new (subject, name, kind, status, position)"
+            " SELECT subject, coalesce(name, ''), coalesce(entity_kind, ''),"
+            " coalesce(status, ''), last_position, true FROM json_to_recordset(%s)"
+            " AS new (subject text, name text, entity_kind text, status text, last_position bigint)"
             " ON CONFLICT (subject) DO UPDATE SET stale = true,"
             " last_position = excluded.last_position,"
             " name = coalesce(nullif(excluded.name, ''), s.name),"
             " entity_kind = coalesce(nullif(excluded.entity_kind, ''), s.entity_kind),"
             " status = coalesce(nullif(excluded.status, ''), s.status)".encode(),
-            values,
+            [orjson.dumps(list(touched)).decode()],
         )
 
     def settle(self, cursor: Cursor[tuple[Any, ...]], today: date, position: int) -> bool:
@@ -174,17 +155,22 @@ class Scores:
         return day
 
     def _compute(
-        self, cursor: Cursor[tuple[Any, ...]], subjects: Sequence[str], today: date, position: int
+        self, cursor: Cursor[tuple[Any, ...]], subjects: list[str], today: date, position: int
     ) -> None:
         scales = self.scales(position)
-        facts: defaultdict[str, list[Fact]] = defaultdict(list)
-        for subject, fact in cursor.execute(
-            f"SELECT subject, fact FROM {self.schema}.facts WHERE subject = ANY(%s)"
-            " ORDER BY subject, position, id".encode(),
+        rows: list[tuple[Any, ...]] = []
+        without_facts = set(subjects)
+        # The server sends while we compute, and what is in memory is the facts of a few providers.
+        for subject, facts in cursor.stream(
+            "SELECT subject, string_agg(fact, ',' ORDER BY position, id)"
+            f" FROM {self.schema}.facts WHERE subject = ANY(%s) GROUP BY subject".encode(),
             [subjects],
+            size=STREAM_PROVIDERS,
         ):
-            facts[subject].append(parse_fact(orjson.loads(fact)))
-        rows = [score_row(subject, facts[subject], scales, today) for subject in subjects]
+            known = [read_fact(one) for one in orjson.loads(f"[{facts}]")]
+            rows.append(score_row(subject, known, scales, today))
+            without_facts.remove(subject)
+        rows += [score_row(subject, [], scales, today) for subject in without_facts]
         cursor.execute(
             f"UPDATE {self.schema}.scores s SET stale = false, score = n.score, grade = n.grade,"
             " band_of_number = n.band, underlying_score = n.underlying,"
@@ -218,7 +204,7 @@ class Scores:
     def facts(self, subject: str, up_to: int | None = None) -> list[Fact]:
         """A provider's facts up to a position (None: all), in the order of the log."""
         rows = self._ledger.rows(self._facts, [subject, up_to, up_to])
-        return [parse_fact(orjson.loads(row[0])) for row in rows]
+        return [read_fact(orjson.loads(row[0])) for row in rows]
 
     def explain(self, subject: str, *, as_of: date, today: date) -> dict[str, Any] | None:
         """The explained score of a day, every contribution with where it comes from.
@@ -313,12 +299,35 @@ def _points(facts: Sequence[Fact], scales: Scales, day: date, fact_id: str) -> s
     return next(str(line["points"]) for line in lines if line["fact"] == fact_id)
 
 
-def _touch(touched: dict[str, dict[str, Any]], subject: str, row: Row) -> None:
-    one = touched.setdefault(subject, {"subject": subject})
-    one["last_position"] = row.position
-    kind = row.envelope["type"].removeprefix(TYPE_PREFIX)
-    if kind in STATUS:
-        one["status"] = STATUS[kind]
-    if kind == "provider.registered.v1":
-        data = row.envelope["data"]
-        one["name"], one["entity_kind"] = data["name"], data["entity_kind"]
+class _Told:
+    """What a batch of events tells besides facts: of each subject, and whether rules changed."""
+
+    def __init__(self) -> None:
+        self.subjects: dict[str, dict[str, Any]] = {}
+        self.rules = False
+
+    def facts(self, batch: Sequence[Stored]) -> Iterator[tuple[str, ...]]:
+        """A row for each fact; the rest is noted on the way."""
+        for position, state in batch:
+            envelope = orjson.loads(state)
+            found = facts_of(envelope)
+            if envelope["source"] == RULEBOOK_SOURCE:
+                self.rules = True
+            subject = envelope.get("subject")
+            if subject is None:
+                continue
+            self._note(subject, position, envelope)
+            for fact in found:
+                yield subject, str(position), fact["id"], orjson.dumps(fact).decode()
+
+    def _note(self, subject: str, position: int, envelope: Mapping[str, Any]) -> None:
+        one = self.subjects.get(subject)
+        if one is None:
+            one = self.subjects[subject] = {"subject": subject}
+        one["last_position"] = position
+        kind = envelope["type"].removeprefix(TYPE_PREFIX)
+        if kind in STATUS:
+            one["status"] = STATUS[kind]
+        if kind == REGISTERED:
+            data = envelope["data"]
+            one["name"], one["entity_kind"] = data["name"], data["entity_kind"]

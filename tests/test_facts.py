@@ -23,7 +23,7 @@ from ledger.findings import Bench
 from ledger.provider import Provider
 from ledger.rulebook import Rulebooks, decide, evolve
 from projections.case import ACTS, check, parse_fact
-from projections.facts import MEANINGS, facts_of
+from projections.facts import MEANINGS, facts_of, read_fact
 from projections.scoring import score
 from tests import given
 from tests.histories import Author
@@ -307,8 +307,9 @@ def later_commands(stream: Stream, author: Author, steps: Sequence[int]) -> int:
 def test_what_is_recorded_can_always_be_scored(random: Any, steps: list[int], later: int) -> None:
     stream = Stream(BOOKS, Random(2), FIRST_DAY)
     later_commands(stream, Author(random, BOOKS), steps)
-    ids = [fact["id"] for fact in stream.facts()]
-    assert len(ids) == len(set(ids))
+    facts = stream.facts()
+    assert len({fact["id"] for fact in facts}) == len(facts)
+    assert [read_fact(fact) for fact in facts] == [parse_fact(fact) for fact in facts]
     for day in (FIRST_DAY, stream.today, stream.today + timedelta(days=later)):
         scored(stream, day)
 

@@ -29,14 +29,13 @@ from ledger.envelope import TYPE_PREFIX, new_id
 from ledger.errors import OutcomeUnknown, Unavailable
 from ledger.events import provider_stream
 from ledger.handle import Desk
-from ledger.store import Ledger, system_clock
+from ledger.store import Ledger, Stored, system_clock
 from ledger.tail import Tail
 from projections import facts
 from projections.disclosure import PUBLIC, Disclosure
 from projections.runner import (
     Follower,
     Projection,
-    Row,
     Status,
     advance,
     migrate_projections,
@@ -85,9 +84,9 @@ class Counting(Scores):
         super().__init__(ledger)
         self._folded = folded
 
-    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], rows: Sequence[Row]) -> None:
-        super().fold(cursor, rows)
-        self._folded.extend(row.position for row in rows)
+    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], batch: Sequence[Stored]) -> None:
+        super().fold(cursor, batch)
+        self._folded.extend(one.position for one in batch)
 
 
 @contextmanager
