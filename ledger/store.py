@@ -205,7 +205,7 @@ class Ledger(Application[str]):
 
     def read(self, after: int, limit: int) -> list[Stored]:
         """Up to `limit` events with a position greater than `after`, in order."""
-        return [Stored(*row) for row in self.rows(self._read, [after, limit])]
+        return list(map(Stored._make, self.rows(self._read, [after, limit])))
 
     def read_at(self, positions: Sequence[int]) -> list[Stored]:
         """The events at these positions, in order."""

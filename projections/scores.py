@@ -52,6 +52,8 @@ SUMMARY = (
     "top_reasons",
     "rulebook",
 )
+COMPUTED = (*SUMMARY, "facts", "next_change_on")
+"""The columns that settling writes."""
 
 
 def about_event(stored: Stored) -> dict[str, Any]:
@@ -158,7 +160,7 @@ class Scores:
         self, cursor: Cursor[tuple[Any, ...]], subjects: list[str], today: date, position: int
     ) -> None:
         scales = self.scales(position)
-        rows: list[tuple[Any, ...]] = []
+        rows: list[dict[str, Any]] = []
         without_facts = set(subjects)
         # The server sends while we compute, and what is in memory is the facts of a few providers.
         for subject, facts in cursor.stream(
@@ -171,17 +173,13 @@ class Scores:
             rows.append(score_row(subject, known, scales, today))
             without_facts.remove(subject)
         rows += [score_row(subject, [], scales, today) for subject in without_facts]
+        table = f"{self.schema}.scores"
+        columns = ", ".join(f"{name} = new.{name}" for name in COMPUTED)
         cursor.execute(
-            f"UPDATE {self.schema}.scores s SET stale = false, score = n.score, grade = n.grade,"
-            " band_of_number = n.band, underlying_score = n.underlying,"
-            " evidence_count = n.evidence, confidence = n.confidence,"
-            " top_reasons = string_to_array(n.reasons, ' '), rulebook = n.rulebook,"
-            " facts = n.facts, next_change_on = n.change"
-            " FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],"
-            " %s::text[], %s::text[], %s::text[], %s::int[], %s::date[]) AS n (subject, score,"
-            " grade, band, underlying, evidence, confidence, reasons, rulebook, facts, change)"
-            " WHERE s.subject = n.subject".encode(),
-            [list(column) for column in zip(*rows, strict=True)],
+            f"UPDATE {table} AS s SET stale = false, {columns}"
+            f" FROM json_populate_recordset(NULL::{table}, %s) AS new"
+            " WHERE s.subject = new.subject".encode(),
+            [orjson.dumps(rows).decode()],
         )
 
     def rulebooks(self, up_to: int | None = None) -> Rulebooks:
@@ -249,22 +247,16 @@ class Scores:
         return progress_of(self._ledger, self.schema).position
 
 
-def score_row(subject: str, facts: Sequence[Fact], scales: Scales, day: date) -> tuple[Any, ...]:
-    """The row of one provider on one day, in the order of the UPDATE."""
+def score_row(subject: str, facts: Sequence[Fact], scales: Scales, day: date) -> dict[str, Any]:
+    """What is computed of one provider for one day, by column."""
     summary, change = summarise(facts, scales, as_of=day)
-    return (
-        subject,
-        summary["score"],
-        summary["grade"],
-        summary["band_of_number"],
-        summary["underlying_score"],
-        summary["evidence_count"],
-        summary["confidence"],
-        " ".join(summary["top_reasons"]),
-        scales.of(day).version,
-        len(facts),
-        change,
-    )
+    return {
+        "subject": subject,
+        **summary,
+        "rulebook": scales.of(day).version,
+        "facts": len(facts),
+        "next_change_on": change,
+    }
 
 
 def restoring(
