@@ -187,6 +187,7 @@ class PublicMerit(Answer):
     issuer: IssuerName
     document_no: str
     on: DayText
+    late_entry: bool
     points: Amount
 
 

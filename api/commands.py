@@ -26,7 +26,7 @@ from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.handle import Desk, Receipt
 from ledger.identity import MAX_IDENTIFIER_CHARACTERS, parse_identifier
-from ledger.provider import RecordComplaintOutcome, RecordInspection
+from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProvider
 from ledger.rulebook import PublishRulebook
 
 MAX_KEY_CHARACTERS = 255
@@ -113,7 +113,7 @@ WRITES = (
     ),
     Write(
         PROVIDER + "/resumption",
-        events.ProviderResumed,
+        ResumeProvider,
         Words("record the end of a suspension", "记录恢复准入"),
     ),
     Write(PROVIDER + "/exit", events.ProviderExited, Words("record an exit", "记录退出")),

@@ -43,7 +43,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "ProviderAdmitted": {**DECISION, "decided_on": "2026-02-02"},
     "ProviderSuspended": {**DECISION, "decided_on": "2026-02-03", "reason": "INVESTIGATION"},
-    "ProviderResumed": {**DECISION, "decided_on": "2026-02-27"},
+    "ResumeProvider": {**DECISION, "decided_on": "2026-02-27"},
     "ProviderExited": {**DECISION, "decided_on": "2026-03-02", "reason": "VOLUNTARY"},
     "ImposePenalty": {**FINDING, "mitigation": ["CORRECTED_PROMPTLY"]},
     "RecordComplaintOutcome": {

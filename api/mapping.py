@@ -29,7 +29,7 @@ COMMANDS: dict[str, type[Data]] = {
     REGISTER: events.ProviderRegistered,
     "admission": events.ProviderAdmitted,
     "suspension": events.ProviderSuspended,
-    "resumption": events.ProviderResumed,
+    "resumption": provider.ResumeProvider,
     "exit": events.ProviderExited,
     "reward": events.RewardGranted,
     "penalty": findings.ImposePenalty,

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import date, datetime
 from typing import Annotated, Any
 
+import orjson
 from fastapi import Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
@@ -25,7 +26,7 @@ from api.replies import reply, unchanged
 from api.security import Tokens, claims_of
 from ledger.calendar import local_day
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
-from ledger.events import EVENT_TYPES, json_schema, provider_stream
+from ledger.events import EVENT_TYPES, json_schema
 from ledger.fields import PRINTABLE, UNPRINTABLE
 from ledger.identity import parse_identifier
 from ledger.store import Ledger
@@ -128,11 +129,14 @@ class Reads:
         if not full and day != today:
             raise DayNotPublic(today=today, asked=day)
         await self._catch_up(min_position)
-        tag = await run_in_threadpool(self._tag, subject, day, full)
+        if not full:
+            return public(
+                request, await run_in_threadpool(self._public_score, subject, day), reader
+            )
+        tag = await run_in_threadpool(self._tag, subject, day)
         if tag is not None and is_fresh(request, tag.removeprefix("W/")):
             return unchanged(tag, reader)
-        read = self._full_score if full else self._public_score
-        return reply(await run_in_threadpool(read, subject, day), reader, tag=tag)
+        return reply(await run_in_threadpool(self._full_score, subject, day), reader, tag=tag)
 
     def _full_score(self, subject: str, day: date) -> dict[str, Any]:
         found = self._scores.explain(subject, as_of=day, today=local_day(self._clock()))
@@ -150,25 +154,22 @@ class Reads:
             raise UnknownProvider(provider=subject)
         return sheet
 
-    def _tag(self, subject: str, day: date, full: bool) -> str | None:
-        """The entity tag of what is about to be read: it is made first, so that what changes
+    def _tag(self, subject: str, day: date) -> str | None:
+        """The entity tag of the full score about to be read: it is made first, so that what changes
         meanwhile changes the next one. None while the answers are behind the tables.
 
-        It is weak, since an answer names the log's position, which moves without it.
+        It tells who tries where the last event of this provider is; whoever gets it may know.
         """
         current = self._scores.current(subject)
         if current is None:
             raise UnknownProvider(provider=subject)
         last = current["last_position"]
-        position = self._scores.position() if full else self._position()
+        position = self._scores.position()
         if position < last:
             return None
         rules = self._scores.rulebooks(position)
         today = local_day(self._clock())
-        shown = [] if full else self._sheets.shown(subject, position, today=day)
-        items = [(str(item.id), item.suspended, item.fulfilled) for item in shown]
-        parts = (subject, last, day, today, rules.version, rules.of(day).version, full, items)
-        return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+        return weak_tag(repr((subject, last, day, today, rules.version, rules.of(day).version)))
 
     async def events(
         self,
@@ -188,7 +189,7 @@ class Reads:
 
     def _events(self, subject: str, after: int, limit: int, reader: Reader) -> list[lines.Line]:
         found = self._disclosure.lines(
-            after, limit, reader, today=local_day(self._clock()), stream=provider_stream(subject)
+            after, limit, reader, today=local_day(self._clock()), subject=subject
         )
         if not found and self._scores.current(subject) is None:
             raise UnknownProvider(provider=subject)
@@ -244,10 +245,7 @@ class Reads:
         subject = parse_identifier(identifier)
         today = local_day(self._clock())
         await self._catch_up(min_position)
-        tag = await run_in_threadpool(self._tag, subject, today, full=False)
-        if tag is not None and is_fresh(request, tag.removeprefix("W/")):
-            return unchanged(tag)
-        return reply(await run_in_threadpool(self._sheet, subject, today), tag=tag)
+        return public(request, await run_in_threadpool(self._sheet, subject, today))
 
     async def schemas(self) -> Response:
         """Every event type."""
@@ -300,6 +298,20 @@ class Reads:
 
     def _position(self) -> int:
         return min(self._scores.position(), self._disclosure.position())
+
+
+def weak_tag(what: str | bytes) -> str:
+    """A weak entity tag: an answer also names the log's position, which moves without it."""
+    text = what.encode() if isinstance(what, str) else what
+    return f'W/"{hashlib.sha256(text).hexdigest()[:32]}"'
+
+
+def public(request: Request, content: dict[str, Any], reader: Reader = PUBLIC) -> Response:
+    """What everybody may see; its tag tells nothing that it does not say itself."""
+    tag = weak_tag(orjson.dumps(content | {"position": 0}))
+    if is_fresh(request, tag.removeprefix("W/")):
+        return unchanged(tag, reader)
+    return reply(content, reader, tag=tag)
 
 
 def day_of(text: str) -> date:

@@ -227,7 +227,7 @@ class Story:
         made = self._decision("REGULATOR", decided, "恢复")
         self._add(
             self._recorded(decided),
-            lambda ids: events.ProviderResumed(**made, decided_on=decided),
+            lambda ids: provider.ResumeProvider(**made, decided_on=decided),
         )
 
     def exit(self, decided: date, reason: Any) -> None:

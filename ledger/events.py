@@ -92,23 +92,27 @@ class ProviderAdmitted(Decision):
     decided_on: Day
 
 
-class ProviderSuspended(Decision):
-    """The provider's admission is suspended."""
+class Suspension(Decision):
+    """What the beginning and the end of a suspension say."""
 
-    type: ClassVar[str] = "provider.suspended.v1"
     decided_on: Day
     reason: Literal["QUALIFICATION_EXPIRED", "INVESTIGATION", "PENALTY", "OWN_REQUEST"]
 
     def visibility(self) -> Visibility:
-        """That somebody is being investigated is never public (domain.md §7)."""
+        """That somebody is, or was, being investigated is never public (domain.md §7)."""
         return "party" if self.reason == "INVESTIGATION" else "public"
 
 
-class ProviderResumed(Decision):
-    """The suspension of the admission ended."""
+class ProviderSuspended(Suspension):
+    """The provider's admission is suspended."""
+
+    type: ClassVar[str] = "provider.suspended.v1"
+
+
+class ProviderResumed(Suspension):
+    """The suspension of the admission ended; `reason` is the one it began with."""
 
     type: ClassVar[str] = "provider.resumed.v1"
-    decided_on: Day
 
 
 class ProviderExited(Decision):
@@ -318,8 +322,7 @@ class PublicityEnded(Data):
 
 
 def _vocabulary() -> dict[str, type[Data]]:
-    found: dict[str, type[Data]] = {}
-    pending: list[type[Data]] = [Data]
+    found, pending = dict[str, type[Data]](), [Data]
     while pending:
         cls = pending.pop()
         if cls.type:
@@ -334,11 +337,9 @@ EVENT_TYPES = _vocabulary()
 
 def json_schema(type_name: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of one type's `data`; KeyError for an unknown type."""
-    schema = EVENT_TYPES[type_name].model_json_schema(mode="serialization")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA_PREFIX + type_name,
-    } | schema
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    kind = {"$schema": draft, "$id": SCHEMA_PREFIX + type_name}
+    return kind | EVENT_TYPES[type_name].model_json_schema(mode="serialization")
 
 
 def provider_stream(identifier: str) -> str:

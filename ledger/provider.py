@@ -45,6 +45,12 @@ class RecordInspection(InspectionFields):
     """Record a finished inspection."""
 
 
+class ResumeProvider(events.Decision):
+    """Record the end of a suspension."""
+
+    decided_on: Day
+
+
 class EndPublicity(Data):
     """End the display of an item whose period is over (the worker's command)."""
 
@@ -59,6 +65,7 @@ class Provider:
     version: int = 0
     status: str = "unknown"
     status_since: date = date.min
+    suspended_for: Any = None
     facts: dict[str, Fact] = field(default_factory=dict)
     incidents: dict[str, str] = field(default_factory=dict)
     seen: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -82,6 +89,8 @@ def evolve(state: Provider, event: Event) -> Provider:
         state.status = "registered"
     elif isinstance(data, StatusDecision):
         state.status, state.status_since = STATUS_AFTER[type(data)], data.decided_on
+        if isinstance(data, events.ProviderSuspended):
+            state.suspended_for = data.reason
     else:
         _evolve_merit_or_evidence(state, event.id, data)
     return state
@@ -137,7 +146,7 @@ STATUS_AFTER: dict[type[Data], str] = {
 STATUS_BEFORE: dict[type[Data], tuple[str, ...]] = {
     events.ProviderAdmitted: ("registered",),
     events.ProviderSuspended: ("admitted",),
-    events.ProviderResumed: ("suspended",),
+    ResumeProvider: ("suspended",),
     events.ProviderExited: ("registered", "admitted", "suspended"),
 }
 
@@ -185,6 +194,8 @@ def _decide_status(state: Provider, command: Any, bench: Bench) -> Data:
             earlier=Words("the last change of status", "上一次状态变更"),
             earlier_on=state.status_since,
         )
+    if isinstance(command, ResumeProvider):
+        return events.ProviderResumed(**dict(command), reason=state.suspended_for)
     data: Data = command
     return data
 
@@ -318,7 +329,7 @@ def _decide_listing(state: Provider, command: events.SevereListEntered, bench: B
 DECIDERS: dict[type[Data], Callable[[Provider, Any, Bench], Data]] = {
     events.ProviderAdmitted: _decide_status,
     events.ProviderSuspended: _decide_status,
-    events.ProviderResumed: _decide_status,
+    ResumeProvider: _decide_status,
     events.ProviderExited: _decide_status,
     ImposePenalty: _decide_penalty,
     RecordComplaintOutcome: _decide_complaint,

@@ -172,6 +172,10 @@ class Ledger(Application[str]):
             f"SELECT notification_id, state FROM {name}events WHERE originator_id = ANY (%s)"
             " AND originator_version <= %s ORDER BY originator_id, originator_version"
         ).encode()
+        self._read_types_after = (
+            f"SELECT notification_id, state FROM {name}events WHERE originator_id = ANY (%s)"
+            " AND notification_id > %s AND topic = ANY (%s) ORDER BY notification_id"
+        ).encode()
         self._read_head = f"SELECT position FROM {name}head".encode()
         self._read_key = (
             f"SELECT digest, first_position FROM {name}keys"
@@ -218,6 +222,13 @@ class Ledger(Application[str]):
     def read_stream_after(self, stream: str, after: int, limit: int) -> list[Stored]:
         """Up to `limit` events of a stream with a position greater than `after`, in order."""
         return [Stored(*row) for row in self.rows(self._read_stream_after, [stream, after, limit])]
+
+    def read_types_after(
+        self, streams: Collection[str], after: int, types: Collection[str]
+    ) -> list[Stored]:
+        """The events of some types in some streams with a position greater than `after`."""
+        rows = self.rows(self._read_types_after, [list(streams), after, list(types)])
+        return [Stored(*row) for row in rows]
 
     def read_streams(self, streams: Sequence[str], *, up_to_version: int) -> list[Stored]:
         """The first events of many streams in one query; each stream's are in order."""

@@ -9,7 +9,7 @@ Sums and products here are exact only under `ledger.scale.EXACT`, which `scoring
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import repeat
@@ -180,11 +180,17 @@ def _assess(
         base = scale.severity_points[fact.severity]
         issuer = scale.issuer_weight[fact.issuer]
         mitig = _mitigated(fact, scale)
-        exact = base.value * issuer.value * recid.value * mitig.value * weight.value
-        assessment = made[key] = Assessment(
-            scale, base, issuer, recid, mitig, weight, floored, exact.quantize(CENT)
-        )
+        d = _cost(base, issuer, recid, mitig, weight)
+        assessment = made[key] = Assessment(scale, base, issuer, recid, mitig, weight, floored, d)
     return assessment
+
+
+def _cost(*factors: Factor) -> Decimal:
+    """`d`: the product, rounded ("One demerit", 3)."""
+    exact = Decimal(1)
+    for factor in factors:
+        exact *= factor.value
+    return exact.quantize(CENT)
 
 
 def assess_all(findings: Iterable[Finding], scales: Scales) -> None:
@@ -308,3 +314,33 @@ def demerit_days(known: Known, findings: Iterable[Finding], as_of: date) -> Iter
                     break
             if assessment.weight.value:
                 yield add_months(finding.fact.ended_on, scale.adverse_life_months)
+
+
+def next_fall(finding: Finding) -> tuple[date, Decimal] | None:
+    """When, and to what, the `d` of a finding that costs something next changes by time alone.
+
+    By itself, whatever else belongs to its incident. Its priors were served before its act, so
+    nothing but its own weight moves with time.
+    """
+    fact = finding.fact
+    days = {
+        add_months(fact.ended_on, assessment.scale.adverse_life_months)
+        for assessment, _ in finding.computed
+    }
+    for assessment, _ in finding.computed:
+        for step in assessment.scale.weights[fact.severity]:
+            if finding.months < step.upto_months:
+                days.add(add_months(finding.clock_start, step.upto_months))
+    for day in sorted(days):
+        later = replace(
+            finding,
+            months=whole_months(finding.clock_start, day),
+            life_months=whole_months(fact.ended_on, day),
+        )
+        d = min(
+            _cost(one.base, one.issuer, one.recid, one.mitig, _weigh(later, one.scale)[0])
+            for one, _ in finding.computed
+        )
+        if d != finding.points:
+            return day, d
+    return None

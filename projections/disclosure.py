@@ -9,22 +9,14 @@ is. In the stream of one provider even a stub would tell that and how often, so 
 gets only what is shown. Lines end at the projection's own position: an event that has not been
 judged yet is not served to anybody who is not entitled to all.
 
-A copy of the feed stays equal to the public view by four rules (tested):
-
-1. A stub with `retracts`: drop the line of that position.
-2. A stub `not-yet-served`: ask for that position again on later days, until the answer is another.
-3. An act on an item that the copy does not hold (a repair was revoked): read the stream of the
-   line's `subject` again.
-4. On the day `public_until` of a line: drop it; `publicity.ended.v1` retracts it later anyway.
-
-A line is `{"sequence":"<20 digits>",` and the stored bytes without their first brace.
+How a copy of the feed stays equal to the public view, and what a line is: `docs/events.md`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -60,13 +52,14 @@ KINDS = {
     "severe_list.entered.v1": "LISTING",
     "reward.granted.v1": "REWARD",
 }
+REPAIR_REVOKED = "repair.revoked.v1"
 CHANGES = {
     "decision.suspended.v1": ("suspended", True),
     "decision.resumed.v1": ("suspended", False),
     "obligation.fulfilled.v1": ("fulfilled", True),
     "obligation.fulfilment_revoked.v1": ("fulfilled", False),
     "repair.granted.v1": ("repaired", True),
-    "repair.revoked.v1": ("repaired", False),
+    REPAIR_REVOKED: ("repaired", False),
     "decision.overturned.v1": ("overturned", True),
     "reward.revoked.v1": ("overturned", True),
     "severe_list.removed.v1": ("removed", True),
@@ -215,6 +208,32 @@ class Disclosure:
         query = f"{self._items} WHERE subject = %s ORDER BY position"
         return [Item(*row) for row in self._ledger.rows(query.encode(), [subject])]
 
+    def shown(self, subject: str, position: int, *, today: date) -> list[Item]:
+        """The items of a provider up to a position that the public sees today."""
+        items = self._as_withdrawn(self.items(subject), self.position())
+        return [
+            item for item in items if item.position <= position and item.withheld(today) is None
+        ]
+
+    def _as_withdrawn(self, items: Sequence[Item], position: int) -> list[Item]:
+        """The items, and what the log withdraws beyond the projection's own position.
+
+        A projection that stands still must not keep an overturned item in sight.
+        """
+        streams = {provider_stream(item.subject) for item in items}
+        types = (*WITHDRAWALS, REPAIR_REVOKED)
+        beyond = self._ledger.read_types_after(streams, position, types) if streams else []
+        withdrawn: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        for one in beyond:
+            envelope = orjson.loads(one.state)
+            column, value = CHANGES[envelope["type"].removeprefix(TYPE_PREFIX)]
+            withdrawn[envelope["data"]["target"]][column] = value
+        # What a revoked repair shows again is shown when the projection says so.
+        return [
+            replace(item, **{name: True for name, now in withdrawn[str(item.id)].items() if now})  # type: ignore[arg-type]
+            for item in items
+        ]
+
     def ending(self, today: date, limit: int) -> list[Item]:
         """Items whose period is over and whose end is not recorded yet (for the worker)."""
         query = (
@@ -230,14 +249,11 @@ class Disclosure:
         reader: Reader,
         *,
         today: date,
-        stream: str | None = None,
+        subject: str | None = None,
     ) -> list[tuple[int, bytes]]:
         """Up to `limit` lines after a position, each as this reader may see it."""
-        if reader.sees_all_of(None) or (
-            stream is not None
-            and stream == provider_stream(reader.organisation)
-            and reader.sees_all_of(reader.organisation)
-        ):
+        stream = None if subject is None else provider_stream(subject)
+        if reader.sees_all_of(subject):
             return [(one.position, _line(one)) for one in self._read(stream, after, limit)]
         if stream is None:
             judged = self._judge(self._read(None, after, limit), reader, today)
@@ -276,7 +292,9 @@ class Disclosure:
         targets = [UUID(envelope["data"].get("target") or envelope["id"]) for envelope in envelopes]
         query = f"{self._items} WHERE id = ANY(%s)"
         rows = self._ledger.rows(query.encode(), [targets]) if targets else []
-        items = {item.id: item for item in (Item(*row) for row in rows)}
+        items = {
+            item.id: item for item in self._as_withdrawn([Item(*row) for row in rows], position)
+        }
         return [
             (
                 one,

@@ -6,12 +6,12 @@ know: the clock, a database, or what is written about a score; rows and sheets a
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from decimal import localcontext
+from decimal import Decimal, localcontext
 
 from ledger.months import add_months, window_leaves
 from ledger.scale import EXACT, Scales
 from projections.case import Fact
-from projections.demerits import Finding, demerit_days
+from projections.demerits import Finding, demerit_days, merge_incidents, next_fall
 from projections.known import Known
 from projections.scoring import Summary, findings_of, reckon
 
@@ -48,6 +48,21 @@ def summarise(facts: Sequence[Fact], scales: Scales, *, as_of: date) -> tuple[Su
         known = Known(facts)
         reckoning = reckon(known, scales, as_of)
     return reckoning.summary, _next_change(known, reckoning.findings, scales, as_of)
+
+
+def next_falls(
+    facts: Sequence[Fact], scales: Scales, *, as_of: date
+) -> dict[str, tuple[date, Decimal]]:
+    """When, and to what, each demerit that costs something next falls by time alone, by fact id.
+
+    Each by itself (`next_fall`): what comes into effect on a later day is not looked at, so that
+    who reads it learns nothing of what he may not see yet.
+    """
+    with localcontext(EXACT):
+        findings = findings_of(Known(facts), scales, as_of)
+        merge_incidents([finding for finding in findings if finding.points])
+        falls = [(one.fact.id, next_fall(one)) for one in findings if one.points]
+    return {id: fall for id, fall in falls if fall is not None}
 
 
 def _act_days(known: Known) -> Iterator[date]:

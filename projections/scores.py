@@ -23,7 +23,7 @@ from ledger.events import RULEBOOK_STREAM
 from ledger.rulebook import Rulebooks, evolve
 from ledger.scale import Scales
 from ledger.store import Ledger, Stored
-from projections.case import Act, Demerit, Fact
+from projections.case import Fact
 from projections.facts import facts_of, read_fact
 from projections.forecast import next_change, summarise
 from projections.rows import copy_rows
@@ -52,6 +52,8 @@ SUMMARY = (
     "top_reasons",
     "rulebook",
 )
+CURRENT = ("subject", "name", "entity_kind", "status", "public_status", "last_position")
+"""`public_status` is what the public events say: that an investigation goes on is none of them."""
 COMPUTED = (*SUMMARY, "facts", "next_change_on")
 """The columns that settling writes."""
 
@@ -103,15 +105,18 @@ class Scores:
     def _touch(self, cursor: Cursor[tuple[Any, ...]], touched: Iterable[Mapping[str, Any]]) -> None:
         cursor.execute(
             f"INSERT INTO {self.schema}.scores AS s"
-            " (subject, name, entity_kind, status, last_position, stale)"
-            " SELECT subject, coalesce(name, ''), coalesce(entity_kind, ''),"
-            " coalesce(status, ''), last_position, true FROM json_to_recordset(%s)"
-            " AS new (subject text, name text, entity_kind text, status text, last_position bigint)"
+            " (subject, name, entity_kind, status, public_status, last_position, stale)"
+            " SELECT subject, coalesce(name, ''), coalesce(entity_kind, ''), coalesce(status, ''),"
+            " coalesce(public_status, ''), last_position, true FROM json_to_recordset(%s)"
+            " AS new (subject text, name text, entity_kind text, status text, public_status text,"
+            " last_position bigint)"
             " ON CONFLICT (subject) DO UPDATE SET stale = true,"
             " last_position = excluded.last_position,"
             " name = coalesce(nullif(excluded.name, ''), s.name),"
             " entity_kind = coalesce(nullif(excluded.entity_kind, ''), s.entity_kind),"
-            " status = coalesce(nullif(excluded.status, ''), s.status)".encode(),
+            " status = coalesce(nullif(excluded.status, ''), s.status),"
+            " public_status = coalesce(nullif(excluded.public_status, ''), s.public_status)"
+            "".encode(),
             [orjson.dumps(list(touched)).decode()],
         )
 
@@ -235,7 +240,7 @@ class Scores:
 
     def current(self, subject: str) -> dict[str, Any] | None:
         """The row as it stands, or None for an unknown provider."""
-        columns = ("subject", "name", "entity_kind", "status", "last_position", *SUMMARY)
+        columns = (*CURRENT, *SUMMARY)
         rows = self._ledger.rows(
             f"SELECT {', '.join(columns)} FROM {self.schema}.scores WHERE subject = %s".encode(),
             [subject],
@@ -257,38 +262,6 @@ def score_row(subject: str, facts: Sequence[Fact], scales: Scales, day: date) ->
         "facts": len(facts),
         "next_change_on": change,
     }
-
-
-def restoring(
-    facts: Sequence[Fact], scales: Scales, *, as_of: date, fact_id: str
-) -> tuple[date, str] | None:
-    """When and to what the points of one demerit next change if nothing new happens.
-
-    Its points depend on the other demerits of its incident (only the largest counts), and theirs
-    on the priors in their families. With time alone only the former change, so only their days
-    are tried; a prior changes by an act.
-    """
-    wanted = next(fact for fact in facts if fact.id == fact_id)
-    assert isinstance(wanted, Demerit)
-    demerits = [fact for fact in facts if isinstance(fact, Demerit)]
-    incident = [fact for fact in demerits if fact.incident == wanted.incident]
-    families = {fact.family for fact in incident}
-    near = [f for f in demerits if f.family in families or f.incident == wanted.incident]
-    ids = {fact.id for fact in near}
-    acts = [fact for fact in facts if isinstance(fact, Act) and fact.target in ids]
-    now = _points([*near, *acts], scales, as_of, fact_id)
-    day = next_change([*incident, *acts], scales, as_of=as_of)
-    while day is not None:
-        points = _points([*near, *acts], scales, day, fact_id)
-        if points != now:
-            return day, points
-        day = next_change([*incident, *acts], scales, as_of=day)
-    return None
-
-
-def _points(facts: Sequence[Fact], scales: Scales, day: date, fact_id: str) -> str:
-    lines = score(facts, scales, as_of=day, known_at=0)["contributions"]
-    return next(str(line["points"]) for line in lines if line["fact"] == fact_id)
 
 
 class _Told:
@@ -320,6 +293,8 @@ class _Told:
         kind = envelope["type"].removeprefix(TYPE_PREFIX)
         if kind in STATUS:
             one["status"] = STATUS[kind]
+            if envelope["visibility"] == "public":
+                one["public_status"] = STATUS[kind]
         if kind == REGISTERED:
             data = envelope["data"]
             one["name"], one["entity_kind"] = data["name"], data["entity_kind"]

@@ -8,28 +8,32 @@ authority, so that it closes and tells nothing else. A provider that is not regi
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from ledger.envelope import TYPE_PREFIX
-from ledger.events import provider_stream
+from ledger.calendar import local_day
 from ledger.fields import UNPRINTABLE
 from ledger.rulebook import Named, Rulebook, Rulebooks
-from ledger.scale import Scales
 from ledger.store import Ledger
-from projections.case import Fact
-from projections.disclosure import WITHDRAWALS, Disclosure, Item, said_by
-from projections.scores import Scores, restoring
+from projections.disclosure import Disclosure, Item, said_by
+from projections.forecast import next_falls
+from projections.scores import Scores
 from projections.scoring import Result, score
 
 MAX_REASONS = 4
-MAX_BEYOND = 10_000
-REPAIR_REVOKED = "repair.revoked.v1"
 SEARCH_COLUMNS = ("provider", "name", "grade", "score", "status")
+
+
+class Said(NamedTuple):
+    """What an event says of its item, and the day on which it was recorded."""
+
+    data: Mapping[str, Any]
+    recorded_on: date
 
 
 class Sheets:
@@ -53,11 +57,12 @@ class Sheets:
             return None
         facts = self._scores.facts(identifier, position)
         result = score(facts, rules.scales, as_of=today, known_at=position)
-        shown = self.shown(identifier, position, today=today)
+        shown = self._disclosure.shown(identifier, position, today=today)
         points = _points(result, shown)
         said = self._said(shown)
         adverse = [item for item in shown if item.kind != "REWARD"]
-        next_ = _Next(facts, rules.scales, today)
+        falls = next_falls(facts, rules.scales, as_of=today)
+        view = _View(rules, points, falls)
         reasons = sorted(
             (item for item in adverse if Decimal(points[str(item.id)]) < 0),
             key=lambda item: (Decimal(points[str(item.id)]), str(item.id)),
@@ -66,7 +71,7 @@ class Sheets:
             "provider": identifier,
             "name": current["name"],
             "entity_kind": current["entity_kind"],
-            "status": current["status"],
+            "status": current["public_status"],
             "ledger": rules.opening.name,
             "purpose": rules.opening.purpose,
             "as_of": today.isoformat(),
@@ -76,39 +81,23 @@ class Sheets:
             "grade": result["grade"],
             "confidence": result["confidence"],
             "evidence_count": result["evidence_count"],
-            "listed": result["grade"] == "X",
-            "items": [_item(one, said[one.position], points, rules, next_) for one in adverse],
+            "listed": any(line["reason"] == "VETO" for line in result["adjustments"]),
+            "items": [view.item(one, said[one.position]) for one in adverse],
             "merits": [
-                _merit(one, said[one.position], points, rules)
-                for one in shown
-                if one.kind == "REWARD"
+                view.merit(one, said[one.position]) for one in shown if one.kind == "REWARD"
             ],
             "explanation": _explanation(result, shown, points),
             "reasons": [str(item.id) for item in reasons[:MAX_REASONS]],
         }
 
-    def shown(self, identifier: str, position: int, *, today: date) -> list[Item]:
-        """The items up to a position that the public sees today.
-
-        What the log withdraws beyond the projection's own position is gone here too: a projection
-        that stands still must not keep an overturned item in sight.
-        """
-        beyond = self._ledger.read_stream_after(
-            provider_stream(identifier), self._disclosure.position(), MAX_BEYOND
-        )
-        withdrawn = withdrawn_by(orjson.loads(one.state) for one in beyond)
-        return [
-            item
-            for item in self._disclosure.items(identifier)
-            if item.position <= position
-            and item.withheld(today) is None
-            and str(item.id) not in withdrawn
-        ]
-
-    def _said(self, items: Sequence[Item]) -> dict[int, Any]:
+    def _said(self, items: Sequence[Item]) -> dict[int, Said]:
         """What the log says of items, by position."""
         stored = self._ledger.read_at([item.position for item in items])
-        return {one.position: said_by(orjson.loads(one.state)) for one in stored}
+        envelopes = ((one.position, orjson.loads(one.state)) for one in stored)
+        return {
+            position: Said(said_by(one), local_day(datetime.fromisoformat(one["time"])))
+            for position, one in envelopes
+        }
 
     def search(
         self, q: str, grade: str | None, after: str, limit: int, *, today: date
@@ -124,7 +113,7 @@ class Sheets:
             return []
         code = "".join(wanted.split()).upper()
         rows = self._ledger.rows(
-            f"SELECT subject, name, grade, score, status FROM {self._scores.schema}.scores"
+            f"SELECT subject, name, grade, score, public_status FROM {self._scores.schema}.scores"
             " WHERE subject > %s AND grade IS NOT NULL AND (%s::text IS NULL OR grade = %s)"
             " AND (%s = '' OR starts_with(subject, %s)"
             " OR position(lower(%s) IN lower(normalize(name, NFKC))) > 0)"
@@ -132,31 +121,6 @@ class Sheets:
             [after, grade, grade, wanted, code, wanted, limit],
         )
         return [dict(zip(SEARCH_COLUMNS, row, strict=True)) for row in rows]
-
-
-def withdrawn_by(envelopes: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The ids of the items that are out of the public view after these events."""
-    withdrawn: set[str] = set()
-    for envelope in envelopes:
-        kind = envelope["type"].removeprefix(TYPE_PREFIX)
-        if kind in WITHDRAWALS:
-            withdrawn.add(envelope["data"]["target"])
-        elif kind == REPAIR_REVOKED:
-            withdrawn.discard(envelope["data"]["target"])
-    return withdrawn
-
-
-class _Next:
-    """When the points of an item next change by time alone."""
-
-    def __init__(self, facts: Sequence[Fact], scales: Scales, today: date) -> None:
-        self._facts, self._scales, self._today = facts, scales, today
-
-    def step(self, item: Item) -> dict[str, str] | None:
-        if item.kind == "LISTING":
-            return None
-        found = restoring(self._facts, self._scales, as_of=self._today, fact_id=str(item.id))
-        return None if found is None else {"on": found[0].isoformat(), "points": found[1]}
 
 
 def _points(result: Result, shown: Sequence[Item]) -> dict[str, str]:
@@ -184,50 +148,69 @@ def _explanation(
     }
 
 
-def _item(
-    item: Item,
-    data: Mapping[str, Any],
-    points: Mapping[str, str],
-    rules: Rulebooks,
-    next_: _Next,
-) -> dict[str, Any]:
-    decided_on = data.get("decided_on") or data["listed_on"]
-    book = rules.of(date.fromisoformat(decided_on))
-    return {
-        "id": str(item.id),
-        "position": item.position,
-        "kind": item.kind,
-        "family": data.get("family"),
-        "category": data.get("category"),
-        "severity": data.get("severity"),
-        "names": _names(book, data),
-        "issuer": data["issuer"],
-        "document_no": data["document_no"],
-        "law_article": data["law_article"],
-        "occurred_on": data.get("occurred_on"),
-        "decided_on": decided_on,
-        "served_on": data.get("served_on"),
-        "public_until": None if item.kind == "LISTING" else item.shown_until.isoformat(),
-        "status": "SUSPENDED" if item.suspended else "FULFILLED" if item.fulfilled else "EFFECTIVE",
-        "late_entry": data.get("late_entry", False),
-        "points": points[str(item.id)],
-        "next_step": next_.step(item),
-    }
+@dataclass(frozen=True, slots=True)
+class _View:
+    """How the items of one sheet are told: the rules, and each demerit's points and next fall."""
 
+    rules: Rulebooks
+    points: Mapping[str, str]
+    falls: Mapping[str, tuple[date, Decimal]]
 
-def _merit(
-    item: Item, data: Mapping[str, Any], points: Mapping[str, str], rules: Rulebooks
-) -> dict[str, Any]:
-    book = rules.of(date.fromisoformat(data["on"]))
-    return {
-        "id": str(item.id),
-        "item": data["item"],
-        "names": {"item": _name(book.items.merits, data["item"])},
-        "issuer": data["issuer"],
-        "document_no": data["document_no"],
-        "on": data["on"],
-        "points": points[str(item.id)],
-    }
+    def item(self, item: Item, said: Said) -> dict[str, Any]:
+        """An adverse item."""
+        data = said.data
+        decided_on = data.get("decided_on") or data["listed_on"]
+        book = self.rules.of(date.fromisoformat(decided_on))
+        until = None if item.kind == "LISTING" else item.shown_until.isoformat()
+        status = "SUSPENDED" if item.suspended else "FULFILLED" if item.fulfilled else "EFFECTIVE"
+        return {
+            "id": str(item.id),
+            "position": item.position,
+            "kind": item.kind,
+            "family": data.get("family"),
+            "category": data.get("category"),
+            "severity": data.get("severity"),
+            "names": _names(book, data),
+            "issuer": data["issuer"],
+            "document_no": data["document_no"],
+            "law_article": data["law_article"],
+            "occurred_on": data.get("occurred_on"),
+            "decided_on": decided_on,
+            "served_on": data.get("served_on"),
+            "public_until": until,
+            "status": status,
+            "late_entry": self.late(said, decided_on),
+            "points": self.points[str(item.id)],
+            "next_step": self.next_step(item),
+        }
+
+    def merit(self, item: Item, said: Said) -> dict[str, Any]:
+        """A reward."""
+        data = said.data
+        book = self.rules.of(date.fromisoformat(data["on"]))
+        return {
+            "id": str(item.id),
+            "item": data["item"],
+            "names": {"item": _name(book.items.merits, data["item"])},
+            "issuer": data["issuer"],
+            "document_no": data["document_no"],
+            "on": data["on"],
+            "late_entry": self.late(said, data["on"]),
+            "points": self.points[str(item.id)],
+        }
+
+    def late(self, said: Said, decided_on: str) -> bool:
+        """Whether it was recorded long after the decision (scoring.md, at its end)."""
+        late = self.rules.of(said.recorded_on).clocks.days("late_entry")
+        return said.recorded_on - date.fromisoformat(decided_on) > late
+
+    def next_step(self, item: Item) -> dict[str, str] | None:
+        """When, and to what, its points next fall by time alone."""
+        fall = self.falls.get(str(item.id))
+        if fall is None:
+            return None
+        on, points = fall
+        return {"on": on.isoformat(), "points": f"-{points}" if points else "0.00"}
 
 
 def _names(book: Rulebook, data: Mapping[str, Any]) -> dict[str, dict[str, str]]:

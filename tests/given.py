@@ -27,7 +27,7 @@ from ledger.acts import (
 from ledger.events import Issuer, LedgerOpened, TargetFields
 from ledger.findings import ComplaintFinding, ConfirmBreach, ImposePenalty
 from ledger.identity import Actor, EvidenceDigest
-from ledger.provider import EndPublicity, RecordComplaintOutcome, RecordInspection
+from ledger.provider import EndPublicity, RecordComplaintOutcome, RecordInspection, ResumeProvider
 from ledger.rulebook import PublishRulebook, first_rulebook
 
 TODAY = date(2026, 3, 2)
@@ -130,10 +130,10 @@ def suspend_provider(**changes: Any) -> events.ProviderSuspended:
     return events.ProviderSuspended(**fields | changes)
 
 
-def resume_provider(**changes: Any) -> events.ProviderResumed:
+def resume_provider(**changes: Any) -> ResumeProvider:
     """Resumes a provider's admission."""
     fields = _decision(next(_numbers)) | {"decided_on": TODAY}
-    return events.ProviderResumed(**fields | changes)
+    return ResumeProvider(**fields | changes)
 
 
 def exit_provider(**changes: Any) -> events.ProviderExited:

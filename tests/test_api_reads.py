@@ -211,13 +211,14 @@ def test_time_and_rulebooks_end_an_answer(
     book = given.rulebook(f"RB-N.{next(numbers)}", "2026-06-01")
     positioned(served.post("/v1/rulebooks", {"rulebook": book}, "rulebook_editor"))
     served.follow()
-    tags.append(served.get(path).headers["etag"])
+    # A rulebook that is not in force yet changes nothing of what is said today.
+    assert served.get(path, if_none_match=tags[0]).status_code == 304
     clock_of_module.advance(days=1)
     try:
         tags.append(served.get(path).headers["etag"])
     finally:
         clock_of_module.advance(days=-1)
-    assert len(set(tags)) == 3
+    assert tags[0] != tags[1]
 
 
 def test_answers_to_different_readers_are_not_mixed(served: Served, provider: str) -> None:
@@ -406,13 +407,32 @@ def test_a_stopped_projection_and_a_long_lag_are_told(
         head = served.head()
         problem(served.get(f"/v1/events/{head}"), 409, "behind")
         assert served.get(f"/v1/events/{head}", "auditor").status_code == 200
-        # A public answer whose halves differ carries no tag: nobody may come back with it.
+        # A public answer whose halves differ is another one when they agree.
         with served.ledger.database.connect() as connection:
             while advance(connection, served.ledger, served.scores, today=given.TODAY):
                 pass
         path = f"/v1/providers/{given.PROVIDER}/score"
-        assert "etag" not in served.get(path).headers
+        tag = served.get(path).headers["etag"]
         assert served.get(path, "auditor").headers["etag"]
+        with served.ledger.database.connect() as connection:
+            while advance(connection, served.ledger, served.disclosure, today=given.TODAY):
+                pass
+        assert served.get(path, if_none_match=tag).status_code == 200
+
+
+def test_a_public_tag_tells_nothing_of_hidden_events(served: Served, provider: str) -> None:
+    """Whoever tried positions one after the other would find the last event of a provider."""
+    path = f"/v1/providers/{provider}/score"
+    for door in (path, f"/v1/disclosure/providers/{provider}"):
+        tag = served.get(door).headers["etag"]
+        empty = given.complaint(outcome="UNSUBSTANTIATED").model_dump(mode="json")
+        later = given.penalty(served_on=given.TODAY + timedelta(days=9)).model_dump(mode="json")
+        for address, body in (("complaint-outcomes", empty), ("penalties", later)):
+            positioned(served.post(f"/v1/providers/{provider}/{address}", body))
+        served.follow()
+        assert served.get(door, if_none_match=tag).status_code == 304
+        full = served.get(path, "auditor").headers["etag"]
+        assert full != tag
 
 
 def test_head_is_get_without_the_body(served: Served, provider: str) -> None:

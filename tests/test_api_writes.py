@@ -21,7 +21,7 @@ from ledger import acts, events
 from ledger.database import Database
 from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
-from ledger.provider import RecordComplaintOutcome, RecordInspection
+from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProvider
 from ledger.rulebook import PublishRulebook
 from tests import given
 from tests.conftest import Clock, new_ledger
@@ -248,7 +248,7 @@ def sample(write: Write, kind: str) -> dict[str, Any]:
         events.SevereListEntered: given.listing,
         events.ProviderAdmitted: given.admit,
         events.ProviderSuspended: given.suspend_provider,
-        events.ProviderResumed: given.resume_provider,
+        ResumeProvider: given.resume_provider,
         events.ProviderExited: given.exit_provider,
     }
     return body_of(made[write.command]())

@@ -228,12 +228,12 @@ def cases(world: World) -> list[Case]:
 
 
 def pages(
-    world: World, reader: Reader, *, limit: int, stream: str | None = None
+    world: World, reader: Reader, *, limit: int, subject: str | None = None
 ) -> list[tuple[int, bytes]]:
     """All lines of a feed, page by page."""
     lines: list[tuple[int, bytes]] = []
     while page := world.disclosure.lines(
-        lines[-1][0] if lines else 0, limit, reader, today=world.today, stream=stream
+        lines[-1][0] if lines else 0, limit, reader, today=world.today, subject=subject
     ):
         assert len(page) <= limit
         lines += page
@@ -268,7 +268,7 @@ def test_every_item_in_every_state_by_every_door(
         for position, line in feed.items():
             assert (line == full[position]) == (position in visible), (reader, position, line)
         of_provider = {at for at, line in full.items() if f'"/streams/{STREAM}"'.encode() in line}
-        stream = dict(pages(world, reader, limit=7, stream=STREAM))
+        stream = dict(pages(world, reader, limit=7, subject=given.PROVIDER))
         assert list(stream) == sorted(visible & of_provider), reader
         assert all(line == full[position] for position, line in stream.items())
         if reader in ONE_BY_ONE:
@@ -363,7 +363,7 @@ def test_an_item_goes_out_of_sight_on_its_day_though_no_worker_runs(world: World
             orjson.dumps(world.sheet()),
             world.disclosure.line(item.position, PUBLIC, today=today) or b"",
             b"".join(line for _, line in pages(world, PUBLIC, limit=10)),
-            b"".join(line for _, line in pages(world, PUBLIC, limit=10, stream=STREAM)),
+            b"".join(line for _, line in pages(world, PUBLIC, limit=10, subject=given.PROVIDER)),
         ]
         return ["号外〔2026〕7号".encode() in door for door in doors]
 
@@ -392,9 +392,9 @@ def test_nothing_is_told_before_it_has_been_judged(world: World) -> None:
     for reader in (PUBLIC, Reader("provider", given.OTHER)):
         assert world.disclosure.line(receipt.position, reader, today=today) is None
         assert [at for at, _ in pages(world, reader, limit=2)] == [1, 2, 3]
-        assert [at for at, _ in pages(world, reader, limit=2, stream=STREAM)] == [2]
+        assert [at for at, _ in pages(world, reader, limit=2, subject=given.PROVIDER)] == [2]
     for reader in (Reader("auditor", "X"), Reader("provider", given.PROVIDER)):
-        stream = pages(world, reader, limit=2, stream=STREAM)
+        stream = pages(world, reader, limit=2, subject=given.PROVIDER)
         assert [at for at, _ in stream] == [2, receipt.position]
     assert world.disclosure.position() == before
     world.follow(world.disclosure)
@@ -405,7 +405,7 @@ def test_beyond_the_end_there_is_no_line(world: World) -> None:
     for reader in (PUBLIC, Reader("auditor", "X")):
         assert world.disclosure.line(world.ledger.head() + 1, reader, today=world.today) is None
         assert world.disclosure.line(0, reader, today=world.today) is None
-    assert world.disclosure.lines(0, 10, PUBLIC, today=world.today, stream="provider-X") == []
+    assert world.disclosure.lines(0, 10, PUBLIC, today=world.today, subject="X") == []
 
 
 def test_every_type_is_an_item_a_change_or_has_its_audience() -> None:
@@ -439,7 +439,7 @@ SUBSCRIBER = Reader("subscriber", "CN-NEWS-1")
 
 
 class Copy:
-    """What a subscriber holds who follows the four rules of `projections/disclosure.py`."""
+    """What a subscriber holds who follows the four rules of `docs/events.md`."""
 
     def __init__(self, disclosure: Disclosure) -> None:
         self._disclosure = disclosure
@@ -474,12 +474,11 @@ class Copy:
         elif "withheld" not in told and "target" in told["data"]:
             held = {one["id"] for one in self.lines.values()}
             if told["data"]["target"] not in held:
-                stream = provider_stream(told["subject"])
-                self._read_again(stream, today)
+                self._read_again(told["subject"], today)
 
-    def _read_again(self, stream: str, today: date) -> None:
+    def _read_again(self, subject: str, today: date) -> None:
         for position, line in self._disclosure.lines(
-            0, 10_000, SUBSCRIBER, today=today, stream=stream
+            0, 10_000, SUBSCRIBER, today=today, subject=subject
         ):
             told = orjson.loads(line)
             if told["type"].removeprefix("cn.chengxin.") in KINDS:

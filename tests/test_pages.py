@@ -165,7 +165,12 @@ def site(databases: Callable[[], Database]) -> Iterator[Site]:
         fill_heavy(site)
         for number in range(ROWS_A_PAGE + 5):
             site.record(f"HK-CR-{1_000_000 + number}", given.register(name=f"港例{number}公司"))
-        site.record(SUSPENDED, given.register(name="停"), given.admit(), given.suspend_provider())
+        site.record(
+            SUSPENDED,
+            given.register(name="停"),
+            given.admit(),
+            given.suspend_provider(reason="PENALTY"),
+        )
         site.record(EXITED, given.register(name="退"), given.exit_provider())
         site.follow()
         yield site

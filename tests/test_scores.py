@@ -25,11 +25,11 @@ from ledger.rulebook import Rulebooks, evolve
 from ledger.scale import Scales
 from ledger.store import Ledger
 from projections import scores as scores_module
-from projections.case import Demerit, Fact, check, parse_fact
+from projections.case import Act, Demerit, Fact, check, parse_fact
 from projections.facts import facts_of
-from projections.forecast import next_change
+from projections.forecast import next_change, next_falls
 from projections.runner import advance, progress_of
-from projections.scores import SUMMARY, Scores, restoring
+from projections.scores import SUMMARY, Scores
 from projections.scoring import score
 from tests import given
 from tests.conftest import Clock, Run
@@ -393,28 +393,53 @@ def test_an_unknown_provider_has_no_score(world: World) -> None:
 
 
 def tried_day_by_day(
-    facts: list[Fact], scales: Scales, as_of: date, fact_id: str
+    facts: list[Fact], scales: Scales, as_of: date, wanted: Demerit
 ) -> tuple[date, str] | None:
-    """`restoring` without its shortcuts: the whole record, on every day on which it may change."""
+    """`next_falls` without its shortcuts: on every day on which the score may change.
+
+    By itself: without what else belongs to its incident, and without what comes into effect later.
+    """
+    alone = [
+        fact
+        for fact in facts
+        if not isinstance(fact, Demerit)
+        or fact is wanted
+        or (fact.incident != wanted.incident and fact.served_on <= as_of)
+    ]
+    ids = {fact.id for fact in alone}
+    alone = [
+        fact
+        for fact in alone
+        if not isinstance(fact, Act) or (fact.target in ids and fact.on <= as_of)
+    ]
 
     def points(day: date) -> str:
-        lines = score(facts, scales, as_of=day, known_at=0)["contributions"]
-        return next(str(line["points"]) for line in lines if line["fact"] == fact_id)
+        lines = score(alone, scales, as_of=day, known_at=0)["contributions"]
+        return next(str(line["points"]) for line in lines if line["fact"] == wanted.id)
 
-    now, day = points(as_of), next_change(facts, scales, as_of=as_of)
+    now, day = points(as_of), next_change(alone, scales, as_of=as_of)
     while day is not None and points(day) == now:
-        day = next_change(facts, scales, as_of=day)
+        day = next_change(alone, scales, as_of=day)
     return None if day is None else (day, points(day))
 
 
 @settings(max_examples=120)
 @drawn(histories(), score_days)
-def test_the_next_step_of_a_demerit(history: History, as_of: date) -> None:
+def test_the_next_fall_of_a_demerit(history: History, as_of: date) -> None:
     facts, scales = parse(history.facts, history.rulebooks)
+    found = next_falls(facts, scales, as_of=as_of)
+    lines = score(facts, scales, as_of=as_of, known_at=0)["contributions"]
+    costing = {line["fact"] for line in lines if str(line["points"]).startswith("-")}
     for fact in facts:
-        if isinstance(fact, Demerit):
-            wanted = tried_day_by_day(facts, scales, as_of, fact.id)
-            assert restoring(facts, scales, as_of=as_of, fact_id=fact.id) == wanted
+        if (
+            not isinstance(fact, Demerit)
+            or fact.id not in costing
+            or (wanted := tried_day_by_day(facts, scales, as_of, fact)) is None
+        ):
+            assert fact.id not in found
+        else:
+            on, d = found[fact.id]
+            assert (on, f"-{d}" if d else "0.00") == wanted
 
 
 def finding(id: str, served_on: date, **changes: str) -> dict[str, Any]:
@@ -440,8 +465,8 @@ def test_the_next_step_waits_for_however_many_of_the_same_family() -> None:
     written = [finding("d-000", day, severity="S3")]
     written += [finding(f"d-{n:03d}", day + timedelta(days=n)) for n in range(1, 120)]
     facts, scales = parse(written, [given.rulebook()["scoring"]])
-    step = restoring(facts, scales, as_of=day, fact_id="d-000")
-    assert step == (date(2027, 1, 1), "-15.00")
+    falls = next_falls(facts, scales, as_of=day)
+    assert falls == {"d-000": (date(2027, 1, 1), Decimal("15.00"))}
 
 
 def test_the_next_step_knows_the_priors_of_the_whole_incident() -> None:
@@ -453,5 +478,6 @@ def test_the_next_step_knows_the_priors_of_the_whole_incident() -> None:
         finding("c", date(2026, 1, 1), family="AD_UNMARKED"),
     ]
     facts, scales = parse(written, [given.rulebook()["scoring"]])
-    assert restoring(facts, scales, as_of=day, fact_id="a") is None
-    assert restoring(facts, scales, as_of=day, fact_id="b") == (date(2026, 4, 10), "-5.63")
+    falls = next_falls(facts, scales, as_of=day)
+    assert "a" not in falls
+    assert falls["b"] == (date(2026, 4, 10), Decimal("5.63"))
