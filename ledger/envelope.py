@@ -67,7 +67,7 @@ class Event:
             "actororg": self.actor.organisation,
             "actorref": self.actor.ref,
             "actorrole": self.actor.role,
-            "data": self.data.model_dump(mode="json"),
+            "data": self.data,
             "dataschema": SCHEMA_PREFIX + self.type,
             "id": self.id,
             "nonce": self.nonce,
@@ -84,7 +84,8 @@ class Event:
             envelope["correlationid"] = self.correlation
         if self.causation is not None:
             envelope["causationid"] = self.causation
-        state = orjson.dumps(envelope, option=orjson.OPT_SORT_KEYS)
+        # `vars` of a model are its fields: orjson walks them in less time than a dump would take.
+        state = orjson.dumps(envelope, default=vars, option=orjson.OPT_SORT_KEYS)
         limit = MAX_RULEBOOK_BYTES if self.stream == RULEBOOK_STREAM else MAX_EVENT_BYTES
         if len(state) > limit:
             raise EventTooLarge(type=self.type, size=len(state), limit=limit)

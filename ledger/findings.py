@@ -71,8 +71,7 @@ def finding_fields(
     if not earliest <= public_until <= latest:
         raise errors.PublicityOutOfRange(on=public_until, earliest=earliest, latest=latest)
     late = bench.now().clocks.days("late_entry")
-    fields = {name: getattr(command, name) for name in FindingFields.model_fields}
-    return fields | {
+    return vars(command) | {
         "publicity": rulebook.items.severities[command.severity].publicity,
         "public_until": public_until,
         "late_entry": bench.today - command.decided_on > late,

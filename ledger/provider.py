@@ -234,9 +234,7 @@ def _decide_breach(state: Provider, command: ConfirmBreach, bench: Bench) -> Dat
     wanted = bench.rulebooks.of(command.decided_on).items.breach_issuers.get(command.ground)
     if command.issuer.kind != wanted:
         raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=command.ground)
-    return events.ContractBreachConfirmed(
-        **_finding(state, command, bench), contract=command.contract, ground=command.ground
-    )
+    return events.ContractBreachConfirmed(**_finding(state, command, bench))
 
 
 def _finding(
@@ -312,8 +310,7 @@ def _decide_inspection(state: Provider, command: RecordInspection, bench: Bench)
         )
     clean = command.result == "CLEAN" and CLEAN_INSPECTION in rulebook.scale.merit
     return events.InspectionRecorded(
-        **{name: getattr(command, name) for name in InspectionFields.model_fields},
-        merit=CLEAN_INSPECTION if clean else None,
+        **vars(command), merit=CLEAN_INSPECTION if clean else None
     )
 
 
