@@ -309,9 +309,7 @@ def _decide_inspection(state: Provider, command: RecordInspection, bench: Bench)
             on=command.on,
         )
     clean = command.result == "CLEAN" and CLEAN_INSPECTION in rulebook.scale.merit
-    return events.InspectionRecorded(
-        **vars(command), merit=CLEAN_INSPECTION if clean else None
-    )
+    return events.InspectionRecorded(**vars(command), merit=CLEAN_INSPECTION if clean else None)
 
 
 def _decide_listing(state: Provider, command: events.SevereListEntered, bench: Bench) -> Data:

@@ -308,6 +308,19 @@ def test_one_notification_for_a_batch_and_none_for_a_refusal(
 # --- each request for itself ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", ['{"a\\b", c}', "NULL", "", "\\", '"', "a\n\x1f 字"])
+def test_any_text_names_a_stream_a_topic_and_a_key(
+    database: Database, appender: Appender, text: str
+) -> None:
+    first = appender.append([entry(text, topic=text), entry("other")], key(text))
+    assert appender.append([entry("unused")], key(text)) == replace(first, repeated=True)
+    assert [row[1] for row in assert_dense(database)] == [text, "other"]
+    datastore = Datastore(database)
+    recorder = Recorder(datastore, events_table_name="chengxin_events", appender=appender)
+    assert [one.topic for one in recorder.select_events(text)] == [text]
+    datastore.close()
+
+
 def test_a_refused_request_in_a_batch_fails_alone(database: Database, appender: Appender) -> None:
     taken = entry("old")
     appender.append([taken], key("used"))
