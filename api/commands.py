@@ -181,12 +181,19 @@ WRITES = (
 class Order(NamedTuple):
     """A command as it was understood: on which stream, and what its repetition must repeat.
 
-    `identifier` is None for what concerns no provider.
+    `identifier` is None for what concerns no provider, `target` empty for what is no act.
     """
 
     command: Data
+    path: str
     identifier: str | None
-    parts: tuple[bytes, ...]
+    target: str
+    written: Any
+
+    def parts(self) -> tuple[bytes, ...]:
+        """What the digest of its idempotency key is made of."""
+        canonical = orjson.dumps(self.written, option=orjson.OPT_SORT_KEYS)
+        return self.path.encode(), (self.identifier or "").encode(), self.target.encode(), canonical
 
 
 class WriteRoute(APIRoute):
@@ -259,9 +266,7 @@ def understand(write: Write, path: dict[str, Any], written: Any) -> Order:
         check_exact(command.rulebook, ("body", "rulebook"))
     else:
         identifier = parse_identifier(path["identifier"])
-    canonical = orjson.dumps(written, option=orjson.OPT_SORT_KEYS)
-    parts = (write.path.encode(), (identifier or "").encode(), target.encode(), canonical)
-    return Order(command, identifier, parts)
+    return Order(command, write.path, identifier, target, written)
 
 
 NO_ID = Words("the id of an event, a UUID", "应为事件编号（UUID）")
@@ -300,7 +305,7 @@ def key_of(request: Request, claims: Claims, tokens: Tokens, order: Order) -> Ke
         return None
     if len(given) > 1 or KEY.fullmatch(given[0]) is None:
         raise InvalidKey(limit=MAX_KEY_CHARACTERS)
-    return Key(claims.issuer, claims.organisation, given[0], tokens.digest(*order.parts))
+    return Key(claims.issuer, claims.organisation, given[0], tokens.digest(*order.parts()))
 
 
 async def hand_in(desk: Desk, order: Order, claims: Claims, key: Key | None) -> Receipt:
