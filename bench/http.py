@@ -23,14 +23,13 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from api.security import Tokens
 from api.settings import Settings
-from bench.place import ACTOR, Place, Row, penalty
+from bench.place import ACTOR, Place, Row, penalty, tokens_of
 from ledger.database import Database
 from ledger.events import LedgerOpened, ProviderRegistered
 from ledger.handle import Desk
 from ledger.rulebook import first_rulebook
-from ledger.store import Ledger, system_clock
+from ledger.store import Ledger
 
 CONNECTIONS = 32
 SECONDS = 4.0
@@ -56,7 +55,8 @@ def rows(place: Place) -> Iterable[Row]:
     with tempfile.TemporaryDirectory() as keys:
         settings = Settings(key_dir=Path(keys) / "keys")
         asyncio.run(_prepare(database))
-        token = _token(settings)
+        tokens = tokens_of(settings)
+        token = tokens.issue(role=ACTOR.role, organisation=ACTOR.organisation, ref=ACTOR.ref)
         environment = os.environ | {
             "CHENGXIN_DATABASE_URL": database.conninfo,
             "CHENGXIN_KEY_DIR": str(settings.key_dir),
@@ -78,17 +78,6 @@ def rows(place: Place) -> Iterable[Row]:
 
 
 GET = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
-
-
-def _token(settings: Settings) -> str:
-    assert settings.key_dir is not None
-    tokens = Tokens(
-        settings.key_dir,
-        issuer=settings.token_issuer,
-        audience=settings.token_audience,
-        clock=system_clock,
-    )
-    return tokens.issue(role="registrar", organisation=ACTOR.organisation, ref=ACTOR.ref)
 
 
 async def _prepare(database: Database) -> None:

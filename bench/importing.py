@@ -7,8 +7,8 @@ saves one new event of a plain aggregate at a time, as the library's manual does
 from __future__ import annotations
 
 import asyncio
-import hmac
 import io
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +22,9 @@ from api.csvfile import CsvFile
 from api.imports import Import, Tally
 from api.mapping import load_mapping
 from api.options import collect_rarely
-from bench.place import ACTOR, Place, Row
+from api.security import Tokens
+from api.settings import Settings
+from bench.place import ACTOR, Place, Row, tokens_of
 from ledger.database import Database
 from ledger.events import LedgerOpened
 from ledger.handle import Desk
@@ -42,8 +44,12 @@ COLUMNS = (
 def rows(place: Place) -> Iterable[Row]:
     """Events per second."""
     collect_rarely()  # as the command does
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        events, seconds = runner.run(_import(place.database("importing")))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        tokens = tokens_of(Settings(key_dir=Path(folder) / "keys"))
+        events, seconds = runner.run(_import(place.database("importing"), tokens))
     peer = _peer(place.library_environment(place.database("importing_peer")))
     yield Row(
         "bulk import of CSV",
@@ -54,23 +60,19 @@ def rows(place: Place) -> Iterable[Row]:
     )
 
 
-async def _import(database: Database) -> tuple[int, float]:
+async def _import(database: Database, tokens: Tokens) -> tuple[int, float]:
     with Ledger(database) as ledger:
         desk = Desk(ledger)
         opening = LedgerOpened(
             name="bench", origin="localhost/bench", purpose="test-data", rulebook=first_rulebook()
         )
         await desk.open_ledger(opening, ACTOR)
-        run = Import(desk, load_mapping(MAPPING), ACTOR, digest=_digest, tell=_refuse)
+        run = Import(desk, load_mapping(MAPPING), ACTOR, digest=tokens.digest, tell=_refuse)
         started = time.perf_counter()
         tally: Tally = await run.run(CsvFile(_file(), encoding="utf-8", delimiter=","))
         seconds = time.perf_counter() - started
         assert tally.recorded == ROWS, tally
         return tally.recorded + tally.registered, seconds
-
-
-def _digest(*parts: bytes) -> bytes:
-    return hmac.digest(b"bench", b"\0".join(parts), "sha256")
 
 
 def _refuse(issue: object) -> None:

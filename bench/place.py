@@ -9,11 +9,14 @@ from typing import NamedTuple
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from api.security import Tokens
+from api.settings import Settings
 from ledger.database import Database, migrate
 from ledger.embedded import Embedded
 from ledger.events import Issuer
 from ledger.findings import ImposePenalty
 from ledger.identity import Actor, EvidenceDigest
+from ledger.store import system_clock
 from projections.runner import migrate_projections
 
 ACTOR = Actor("CN-BENCH", "registrar", "0198c7a0-0000-7000-8000-000000000001")
@@ -67,6 +70,17 @@ class Place:
             "POSTGRES_MAX_OVERFLOW": "0",
             "POSTGRES_SCHEMA": "public",
         }
+
+
+def tokens_of(settings: Settings) -> Tokens:
+    """The keys of the run, made in the folder that the settings name."""
+    assert settings.key_dir is not None
+    return Tokens(
+        settings.key_dir,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        clock=system_clock,
+    )
 
 
 def penalty(number: int) -> ImposePenalty:
