@@ -11,9 +11,9 @@ from decimal import Decimal, localcontext
 from ledger.months import add_months, window_leaves
 from ledger.scale import EXACT, Scales
 from projections.case import Fact
-from projections.demerits import Finding, demerit_days, merge_incidents, next_fall
+from projections.demerits import Finding, demerit_days, next_fall
 from projections.known import Known
-from projections.scoring import Summary, findings_of, reckon
+from projections.scoring import Result, Summary, explain, findings_of, reckon
 
 
 def next_change(facts: Sequence[Fact], scales: Scales, *, as_of: date) -> date | None:
@@ -59,10 +59,23 @@ def next_falls(
     who reads it learns nothing of what he may not see yet.
     """
     with localcontext(EXACT):
-        findings = findings_of(Known(facts), scales, as_of)
-        merge_incidents([finding for finding in findings if finding.points])
+        findings = reckon(Known(facts), scales, as_of).findings
         falls = [(one.fact.id, next_fall(one)) for one in findings if one.points]
     return {id: fall for id, fall in falls if fall is not None}
+
+
+def score_until(
+    facts: Sequence[Fact], scales: Scales, *, as_of: date, position: int
+) -> tuple[Result, date | None]:
+    """The explained score of a day and the first day on which it may differ (`next_change`).
+
+    `position` is up to where the facts are known.
+    """
+    with localcontext(EXACT):
+        known = Known(facts)
+        reckoning = reckon(known, scales, as_of)
+        result = explain(known, reckoning, as_of=as_of, known_at=position)
+    return result, _next_change(known, reckoning.findings, scales, as_of)
 
 
 def _act_days(known: Known) -> Iterator[date]:

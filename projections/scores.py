@@ -25,7 +25,7 @@ from ledger.scale import Scales
 from ledger.store import Ledger, Stored
 from projections.case import Fact
 from projections.facts import facts_of, read_fact
-from projections.forecast import next_change, summarise
+from projections.forecast import next_change, score_until, summarise
 from projections.rows import copy_rows
 from projections.runner import progress_of
 from projections.scoring import score
@@ -222,11 +222,10 @@ class Scores:
         position = self.position()
         scales = self.scales(position)
         facts = self.facts(subject, position)
-        result = score(facts, scales, as_of=as_of, known_at=position)
+        result, change = score_until(facts, scales, as_of=as_of, position=position)
         told = self._ledger.rows(self._told, [subject, position, position])
         stored = self._ledger.read_at([at for _, at in told])
         about = {one.position: about_event(one) for one in stored}
-        change = next_change(facts, scales, as_of=as_of)
         return {
             "subject": subject,
             "name": current["name"],

@@ -270,18 +270,22 @@ def score(facts: Sequence[Fact], scales: Scales, *, as_of: date, known_at: date 
         facts = [fact for fact in facts if fact.recorded_on <= known_at]
     with localcontext(EXACT):
         known = Known(facts)
-        reckoning = reckon(known, scales, as_of)
-        lines = [*_demerit_lines(known, reckoning.findings), *reckoning.merit_lines]
-        result = Result(
-            as_of=as_of.isoformat(),
-            known_at=known_at.isoformat() if isinstance(known_at, date) else known_at,
-            rulebook=reckoning.scale.version,
-            baseline=str(reckoning.scale.baseline),
-            contributions=sorted(lines, key=lambda line: str(line["fact"])),
-            adjustments=reckoning.adjustments,
-            **reckoning.summary,
-        )
-        _assert_closes(result)
+        return explain(known, reckon(known, scales, as_of), as_of=as_of, known_at=known_at)
+
+
+def explain(known: Known, reckoning: Reckoning, *, as_of: date, known_at: date | int) -> Result:
+    """A reckoning written out, with a line for every fact ("Output")."""
+    lines = [*_demerit_lines(known, reckoning.findings), *reckoning.merit_lines]
+    result = Result(
+        as_of=as_of.isoformat(),
+        known_at=known_at.isoformat() if isinstance(known_at, date) else known_at,
+        rulebook=reckoning.scale.version,
+        baseline=str(reckoning.scale.baseline),
+        contributions=sorted(lines, key=lambda line: str(line["fact"])),
+        adjustments=reckoning.adjustments,
+        **reckoning.summary,
+    )
+    _assert_closes(result)
     return result
 
 
