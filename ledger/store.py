@@ -7,7 +7,7 @@ any Python path in the evidence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -40,6 +40,7 @@ from ledger.errors import Unavailable
 from ledger.recorder import Recorder
 
 POOL_SIZE = 8
+STREAM_EVENTS = 250
 WAIT_SECONDS = 5
 
 
@@ -209,7 +210,16 @@ class Ledger(Application[str]):
 
     def read(self, after: int, limit: int) -> list[Stored]:
         """Up to `limit` events with a position greater than `after`, in order."""
-        return list(map(Stored._make, self.rows(self._read, [after, limit])))
+        return [Stored(*row) for row in self.rows(self._read, [after, limit])]
+
+    def stream(self, after: int, limit: int) -> Generator[Stored]:
+        """What `read` gives, a part at a time while the server sends on; to be closed when left.
+
+        Holds a connection of the pool until then. Raises psycopg.Error or PoolTimeout.
+        """
+        with self.datastore.reading() as cursor:
+            for row in cursor.stream(self._read, [after, limit], binary=True, size=STREAM_EVENTS):
+                yield Stored._make(row)
 
     def read_at(self, positions: Sequence[int]) -> list[Stored]:
         """The events at these positions, in order."""

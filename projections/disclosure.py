@@ -15,7 +15,7 @@ How a copy of the feed stays equal to the public view, and what a line is: `docs
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -179,7 +179,7 @@ class Disclosure:
         self._ledger = ledger
         self._items = f"SELECT {ITEM_COLUMNS} FROM {schema}.items"
 
-    def fold(self, cursor: Cursor[tuple[Any, ...]], batch: Sequence[Stored]) -> None:
+    def fold(self, cursor: Cursor[tuple[Any, ...]], batch: Iterable[Stored]) -> None:
         """Take in a batch: new items in one COPY, then what happened to items, in order."""
         # For each column, the last value wins: what happened to an item in between is past.
         changes: defaultdict[str, dict[str, bool]] = defaultdict(dict)
@@ -307,7 +307,7 @@ class Disclosure:
 
 
 def _items(
-    batch: Sequence[Stored], changes: Mapping[str, dict[str, bool]]
+    batch: Iterable[Stored], changes: Mapping[str, dict[str, bool]]
 ) -> Iterator[tuple[str, ...]]:
     """A row for each new item; what happens to items is noted in `changes` on the way."""
     for position, state in batch:

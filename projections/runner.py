@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import threading
 import time as monotonic
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import date
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
@@ -39,15 +40,31 @@ SPARE_POLL_SECONDS = 0.1
 log = structlog.get_logger()
 
 
+class Batch:
+    """Events on their way into a fold, to be taken once; how many came, and up to where."""
+
+    def __init__(self, events: Iterable[Stored], position: int) -> None:
+        self._events = events
+        self.position = position
+        self.events = 0
+
+    def __iter__(self) -> Iterator[Stored]:
+        for one in self._events:
+            self.position = one.position
+            self.events += 1
+            yield one
+
+
 class Projection(Protocol):
     """What the runner drives. Both methods work in the transaction of `cursor`."""
 
     schema: str
 
-    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], batch: Sequence[Stored]) -> None:
+    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], batch: Iterable[Stored]) -> None:
         """Take in a batch of events, in order.
 
-        Each is parsed by itself and let go: all of them parsed at once are many times their bytes.
+        They arrive while they are taken, and each is parsed by itself and let go: all of them
+        parsed at once are many times their bytes.
         """
 
     def settle(self, cursor: psycopg.Cursor[tuple[Any, ...]], today: date, position: int) -> bool:
@@ -96,11 +113,12 @@ def advance(
         if taken is None:
             return False
         position, settled, error = taken
-        stored = ledger.read(position, limit) if limit else []
-        if stored:
-            projection.fold(cursor, stored)
-            position = stored[-1].position
-        more = bool(stored) and len(stored) == limit
+        with closing(ledger.stream(position, limit)) as events:
+            batch = Batch(events, position)
+            if limit:
+                projection.fold(cursor, batch)
+        position = batch.position
+        more = 0 < batch.events == limit
         if not more:
             more = projection.settle(cursor, today, position)
             settled = settled if more else position
@@ -110,7 +128,7 @@ def advance(
                 sql.SQL("UPDATE {} SET position = %s, settled = %s, error = %s").format(progress),
                 reached,
             )
-    return more or bool(stored)
+    return more or bool(batch.events)
 
 
 class Follower:

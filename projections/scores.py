@@ -25,10 +25,9 @@ from ledger.scale import Scales
 from ledger.store import Ledger, Stored
 from projections.case import Fact
 from projections.facts import facts_of, read_fact
-from projections.forecast import next_change, score_until, summarise
+from projections.forecast import score_until, summarise
 from projections.rows import copy_rows
 from projections.runner import progress_of
-from projections.scoring import score
 
 SETTLE_PROVIDERS = 2_000
 STREAM_PROVIDERS = 20
@@ -92,7 +91,7 @@ class Scores:
         self._facts = f"SELECT fact FROM {schema}.facts {known}".encode()
         self._told = f"SELECT id, position FROM {schema}.facts {known}".encode()
 
-    def fold(self, cursor: Cursor[tuple[Any, ...]], batch: Sequence[Stored]) -> None:
+    def fold(self, cursor: Cursor[tuple[Any, ...]], batch: Iterable[Stored]) -> None:
         """Write the facts of a batch and mark whom they concern."""
         told = _Told()
         target = f"{self.schema}.facts (subject, position, id, fact)"
@@ -270,7 +269,7 @@ class _Told:
         self.subjects: dict[str, dict[str, Any]] = {}
         self.rules = False
 
-    def facts(self, batch: Sequence[Stored]) -> Iterator[tuple[str, ...]]:
+    def facts(self, batch: Iterable[Stored]) -> Iterator[tuple[str, ...]]:
         """A row for each fact; the rest is noted on the way."""
         for position, state in batch:
             envelope = orjson.loads(state)

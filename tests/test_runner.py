@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from importlib.resources import files
@@ -61,9 +61,9 @@ conninfo, stop_at = sys.argv[1], int(sys.argv[2])
 
 class Slow(Scores):
     # Takes in the batch with one position and stands still, its transaction open.
-    def fold(self, cursor, rows):
-        super().fold(cursor, rows)
-        if rows[-1].position >= stop_at:
+    def fold(self, cursor, batch):
+        super().fold(cursor, batch)
+        if batch.position >= stop_at:
             print("folded", flush=True)
             time.sleep(60)
 
@@ -84,9 +84,10 @@ class Counting(Scores):
         super().__init__(ledger)
         self._folded = folded
 
-    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], batch: Sequence[Stored]) -> None:
-        super().fold(cursor, batch)
-        self._folded.extend(one.position for one in batch)
+    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], batch: Iterable[Stored]) -> None:
+        taken = list(batch)
+        super().fold(cursor, taken)
+        self._folded.extend(one.position for one in taken)
 
 
 @contextmanager

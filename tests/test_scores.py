@@ -58,8 +58,8 @@ def stand(here):
         time.sleep(60)
 
 class Slow(Scores):
-    def fold(self, cursor, rows):
-        super().fold(cursor, rows)
+    def fold(self, cursor, batch):
+        super().fold(cursor, batch)
         stand("folded")
 
     def settle(self, cursor, today, position):
