@@ -181,6 +181,7 @@ def test_a_sheet_in_full(world: World) -> None:
                 "issuer": {"kind": "REGULATOR", "name": "某市市场监督管理局"},
                 "document_no": reward.document_no,
                 "on": "2026-02-01",
+                "late_entry": False,
                 "points": "4.00",
             }
         ],
