@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from ledger.errors import Words
 from ledger.identity import EvidenceDigest
+from ledger.months import read_day
 
 Cells = Mapping[str, str]
 """The cells of a record by column, trimmed."""
@@ -151,12 +152,13 @@ def _template_getter(
     template: str, none_there: set[str], absent: object, convert: Callable[[str], object]
 ) -> Getter:
     names = placeholders(template)
+    pieces = [(text, name) for text, name, _, _ in string.Formatter().parse(template)]
     if not names:
         raise ValueError(f"the template {template!r} names no column; write it as a constant")
 
     def get(cells: Cells, raw: bytes) -> object:
         if none_there.isdisjoint([cells[name] for name in names]):
-            return convert(template.format_map(cells))
+            return convert("".join(text + (cells[name] if name else "") for text, name in pieces))
         if isinstance(absent, BadCell):
             raise absent
         return absent
@@ -233,8 +235,8 @@ def _day_reader(formats: Sequence[str]) -> Callable[[str], object]:
         for form in formats:
             try:
                 # Fifty times faster than strptime, and the usual case.
-                if form == "%Y-%m-%d" and len(text) == 10:
-                    return date.fromisoformat(text)
+                if form == "%Y-%m-%d" and (day := read_day(text)) is not None:
+                    return day
                 return datetime.strptime(text, form).date()  # noqa: DTZ007 a day has no zone
             except ValueError:
                 continue

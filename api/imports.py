@@ -266,18 +266,27 @@ class Import:
                 self.tally.already_recorded += not new
 
     async def _row(self, chain: Chain, waiting: Waiting) -> bool:
-        """Record what is left of a row; False if all of it turned out to be recorded."""
+        """Record what is left of a row; False if all of it turned out to be recorded.
+
+        A row is recorded whole or refused whole: what belongs together is tried first.
+        """
         row, new = waiting.row, False
-        if not chain.known and row.registration is not None:
-            registration = row.registration
-            try:
+        first = [] if chain.known or row.registration is None else [row.registration]
+        together = [*first, *(one.data for one in waiting.commands)]
+        try:
+            if len(together) > 1:
+                await self._patiently(
+                    lambda: self._desk.rehearse(row.subject, together, self._actor)
+                )
+            for registration in first:
                 await self._record(row.subject, registration, None)
                 self.tally.registered += 1
                 new = True
-            except ProviderExists:
-                # Somebody else was faster, or our own registration was not acknowledged.
-                pass
+        except ProviderExists:
+            # Somebody else was faster, or our own registration was not acknowledged.
             chain.known = True
+            return await self._row(chain, waiting)
+        chain.known = chain.known or bool(first)
         for one in waiting.commands:
             receipt = await self._record(row.subject, one.data, one.key)
             new = new or not receipt.repeated
@@ -299,7 +308,8 @@ class Import:
             await asyncio.sleep(BACK_OFF_SECONDS)
 
     def _refuse_by(self, line: int, error: LedgerError) -> None:
-        self._refuse(line, "record", error.code, Words(str(error), error.chinese()))
+        field = str(error.facts.get("field", "record"))
+        self._refuse(line, field, error.code, Words(str(error), error.chinese()))
 
     def _refuse(self, line: int, field: str, code: str, reason: Words) -> None:
         self.tally.refused += 1

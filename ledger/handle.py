@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -103,11 +104,38 @@ class Desk:
         kept = self._keep(identifier)
         return await self._write(kept, Intent(decide, actor, identifier, key, causation))
 
+    async def rehearse(self, identifier: str, commands: Sequence[Data], actor: Actor) -> None:
+        """Decide commands one after the other and record nothing. Raises what one is refused with.
+
+        Where several belong together, all are tried before the first is recorded.
+        """
+        rules = await self.rulebooks()
+        bench = Bench(local_day(self.ledger.clock()), rules)
+        kept = self._keep(identifier)
+        intent: Intent[provider.Provider] = Intent(lambda _: (), actor, identifier)
+        async with kept.queue:
+            fresh = kept.state is None
+            while True:
+                state = kept.state if kept.state is not None else await self._catch_up(kept)
+                draft = deepcopy(state)
+                try:
+                    for command in commands:
+                        data = provider.decide(draft, command, bench)
+                        for event in self._events(kept, data, draft.version, intent):
+                            draft = kept.evolve(draft, event)
+                except errors.LedgerError:
+                    if fresh:
+                        raise
+                    # Perhaps the kept state is behind another process's writes.
+                    await self._catch_up(kept)
+                    fresh = True
+                else:
+                    return
+
     async def preload(self, identifiers: Iterable[str]) -> set[str]:
         """Read the streams of many providers in one query; those that the ledger knows.
 
-        Of a long stream only the beginning: its state is then behind, which costs its first
-        command another try and nothing else.
+        A long stream is not kept: it is read whole for its first command.
         """
         asked = {one: self._keep(one) for one in identifiers}
         known = {one for one, kept in asked.items() if kept.state and kept.state.version}
@@ -124,7 +152,8 @@ class Desk:
             assert event.subject is not None
             provider.evolve(states[event.subject], event)
         for one, state in states.items():
-            if asked[one].state is None and not asked[one].queue.locked():
+            whole = state.version < MAX_PRELOADED_VERSION
+            if whole and asked[one].state is None and not asked[one].queue.locked():
                 asked[one].state = state
         return known | {one for one, state in states.items() if state.version}
 

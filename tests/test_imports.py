@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from ledger.events import (
     ProviderRegistered,
     provider_stream,
 )
-from ledger.handle import Desk
+from ledger.handle import MAX_PRELOADED_VERSION, Desk
 from ledger.store import Ledger
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
@@ -322,7 +323,7 @@ def test_good_rows_are_recorded_and_their_subjects_registered(office: Office) ->
         ('2,9,"Bar,2013-01-02,ok,0', [("line", "malformed")]),
         ("2,9,Bar\x00,2013-01-02,ok,0", [("line", "malformed")]),
         ("2,9,Bar\ud800,2013-01-02,ok,0", [("line", "malformed")]),
-        ("2,9,Bar,2030-01-02,ok,0", [("record", "date-in-future")]),
+        ("2,9,Bar,2030-01-02,ok,0", [("on", "date-in-future")]),
         ("1,9,Bar,2013-01-02,ok,0", []),
         ("1,7,Inn,2013-01-01,bad,0", [("row.key", "key-taken")]),
         ("1,7,Inn,2013-01-01,ok,0", [("row", "repeated")]),
@@ -360,7 +361,7 @@ def test_a_subject_whose_first_row_is_bad_is_registered_by_the_next(office: Offi
         f"{HEADER}\n1,7,,2013-01-01,ok,0\n2,7,Inn,2030-01-01,ok,0\n3,7,Inn,2013-01-03,ok,0\n"
     )
     assert (tally.registered, tally.recorded, tally.refused) == (1, 1, 2)
-    assert office.told() == [(2, "name", "missing"), (3, "record", "date-in-future")]
+    assert office.told() == [(2, "name", "missing"), (3, "on", "date-in-future")]
 
 
 def test_without_a_registration_an_unknown_subject_is_refused(office: Office) -> None:
@@ -541,6 +542,52 @@ def test_a_dry_run_finds_what_earlier_rows_forbid(office: Office) -> None:
     office.take(rows, by_day)
     office.ledger.appender = real
     assert office.told() == [(3, "record", "duplicate-fact")]
+
+
+def test_a_row_is_recorded_whole_or_refused_whole(office: Office) -> None:
+    """A subject whose only row is refused is not even registered."""
+    both: list[dict[str, Any]] = [
+        *deepcopy(INSPECTIONS["record"]),
+        {
+            "command": "contract",
+            "fields": {
+                "contract": {"template": "C-{no}"},
+                "evidence": {"digest_of_row": "CITY"},
+                "counterparty": given.CLIENT,
+                "on": {"column": "serious"},
+            },
+        },
+    ]
+    rows = ["1,7,Inn,2013-01-01,ok,2099-01-01", "2,8,Bar,2013-01-01,ok,2013-02-01"]
+    rows += ["3,8,Bar,2013-01-01,ok,2099-02-01", "4,9,Pub,2099-01-01,ok,2013-01-01"]
+    del both[1]["fields"]["serious_count"]
+    tally = office.take("\n".join([HEADER, *rows]), mapping(record=both))
+    assert (tally.registered, tally.recorded, tally.refused) == (1, 1, 3)
+    assert office.told() == [(line, "on", "date-in-future") for line in (2, 4, 5)]
+    assert len(office.data()) == 3
+    assert office.take("\n".join([HEADER, *rows]), mapping(record=both)).already_recorded == 1
+
+
+def test_a_dry_run_knows_a_long_stream_whole(office: Office) -> None:
+    rows = [f"{n},7,Inn,2013-01-01,ok,0" for n in range(MAX_PRELOADED_VERSION + 20)]
+    office.take("\n".join([HEADER, *rows]))
+    real, office.ledger.appender = office.ledger.appender, Rehearsal(office.ledger.clock)
+    office.take("\n".join([HEADER, rows[-1]]), mapping(name="another"))
+    office.ledger.appender = real
+    assert office.told() == [(2, "record", "duplicate-fact")]
+
+
+@pytest.mark.parametrize("column", ["Lic.No", "Lic[0]", "a b", "许可证"])
+def test_a_template_takes_a_column_by_its_very_name(office: Office, column: str) -> None:
+    content = f"no,{column},name,day,result,serious\n1,7,Inn,2013-01-01,ok,0\n"
+    named = mapping(identifier={"template": f"US-CHI-{{{column}}}"})
+    assert office.take(content, named).recorded == 1
+    assert office.ledger.read_stream("provider-US-CHI-7")
+
+
+def test_a_week_date_is_no_day(office: Office) -> None:
+    office.take(f"{HEADER}\n1,7,Inn,2013-W10-1,ok,0\n2,7,Inn,20130101,ok,0\n")
+    assert office.told() == [(2, "on", "bad-day"), (3, "on", "bad-day")]
 
 
 def test_a_mapping_for_test_data_goes_into_no_other_ledger(opened: Ledger, run: Run) -> None:
