@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
+from ledger import store
 from ledger.appender import Entry
 from ledger.calendar import local_day
 from ledger.database import Database, migrate
@@ -245,6 +246,20 @@ def test_from_commit_to_row(migrated: Ledger, run: Run, desk: Desk) -> None:
     told = [f"{seconds * 1e3:.1f} ms" for seconds in (latencies[30], latencies[-1])]
     sys.stdout.write(f"commit to row: median {told[0]}, worst {told[1]}\n")
     assert latencies[30] < 1.0, "woken by the notification, not by the poll"
+
+
+def test_a_stream_of_events_is_what_is_read_and_may_be_left(
+    opened: Ledger, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "STREAM_EVENTS", 2)
+    for command in (given.register(), given.penalty(), given.penalty(), given.inspection()):
+        record(command)
+    for after, limit in ((0, 100), (1, 3), (4, 100), (5, 100)):
+        assert list(opened.stream(after, limit)) == opened.read(after, limit)
+    for _ in range(2 * store.POOL_SIZE):
+        with closing(opened.stream(0, 100)) as events:
+            assert next(events).position == 1
+    assert len(opened.read(0, 100)) == 5, "every connection went back to the pool"
 
 
 # --- Two followers --------------------------------------------------------------------------------
