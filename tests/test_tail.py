@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 import pytest
@@ -223,6 +224,20 @@ def test_a_tail_may_start_before_its_schema_and_stop_without_any(
         one.stop()
     assert time.monotonic() - began < 3
     assert not lost.healthy
+
+
+def test_a_lost_notification_delays_nobody_for_long(
+    tail: Tail, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deaf(connection: psycopg.Connection, *, timeout: float, stop_after: int) -> Iterator[Any]:
+        time.sleep(timeout)
+        return iter(())
+
+    monkeypatch.setattr(psycopg.Connection, "notifies", deaf)
+    # What it listened to before is over.
+    time.sleep(POLL_SECONDS / 2)
+    record(given.register())
+    assert tail.wait(1, 3 * POLL_SECONDS) == 2
 
 
 def test_a_clock_that_is_ahead_is_held_to_the_databases(tail: Tail, clock: Clock) -> None:

@@ -8,14 +8,13 @@ CREATE TABLE :schema.progress (
 );
 INSERT INTO :schema.progress DEFAULT VALUES;
 
--- One row for each event that may ever be shown as an item. It is shown on a day when
--- shown_from <= day < shown_until and none of the withdrawals holds.
+-- One row for each event that may ever be shown as an item; what it says stands in the event.
+-- It is shown on a day when shown_from <= day < shown_until and none of the withdrawals holds.
 CREATE TABLE :schema.items (
     position    bigint  NOT NULL PRIMARY KEY,
     id          uuid    NOT NULL UNIQUE,
     subject     text    NOT NULL,
     kind        text    NOT NULL,
-    data        text    NOT NULL,
     shown_from  date    NOT NULL,
     shown_until date    NOT NULL,
     suspended   boolean NOT NULL DEFAULT false,

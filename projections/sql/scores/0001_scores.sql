@@ -16,7 +16,6 @@ CREATE TABLE :schema.facts (
     position bigint NOT NULL,
     id       text   NOT NULL,
     fact     text   NOT NULL,
-    about    text   NOT NULL,
     PRIMARY KEY (subject, position, id)
 );
 
@@ -25,6 +24,7 @@ CREATE TABLE :schema.scores (
     name             text    NOT NULL,
     entity_kind      text    NOT NULL,
     status           text    NOT NULL,
+    public_status    text    NOT NULL, -- what the public events say of it
     last_position    bigint  NOT NULL,
     stale            boolean NOT NULL,
     score            text,
