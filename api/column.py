@@ -17,9 +17,9 @@ from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_or
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from ledger.calendar import read_day
 from ledger.errors import Words
 from ledger.identity import EvidenceDigest
-from ledger.months import read_day
 
 Cells = Mapping[str, str]
 """The cells of a record by column, trimmed."""

@@ -20,10 +20,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ledger import errors
+from ledger.calendar import add_months
 from ledger.envelope import Event
 from ledger.events import Data, LedgerOpened, RulebookPublished
 from ledger.fields import Code, Day, Version, clean
-from ledger.months import add_months
 from ledger.scale import SEVERITIES, InvalidScale, Scale, Scales, parse_scale, shown
 
 Phrase = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(clean)]

@@ -1,7 +1,7 @@
 """The scale: the `scoring` part of a rulebook as data.
 
 Knows what a rulebook must contain (scoring.md, "Input: rulebooks") and which one holds on a day.
-Must not know any fact, any score, or where a rulebook is stored; months are `ledger/months.py`.
+Must not know any fact, any score, or where a rulebook is stored; months are `ledger/calendar.py`.
 
 Amounts (points, caps, limits, ceilings, bands, baseline) are kept as decimals of two places;
 factors keep the text of the rulebook beside their value, because the output repeats that text.
@@ -16,7 +16,7 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_UP, Context, Decima
 from itertools import pairwise
 from typing import Final, NamedTuple, TypeVar
 
-from ledger.months import read_day
+from ledger.calendar import read_day
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from ledger.months import read_day
+from ledger.calendar import read_day
 from ledger.scale import SEVERITIES, Scale, Scales, parse_scale, shown
 
 CONTRACT_COMPLETED: Final = "CONTRACT_COMPLETED"

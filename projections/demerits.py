@@ -16,7 +16,7 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Final, TypeAlias
 
-from ledger.months import add_months, before_window, whole_months
+from ledger.calendar import add_months, before_window, whole_months
 from ledger.scale import CENT, Factor, Scale, Scales
 from projections.case import FULFILMENT, REPAIR, SUSPENSION, Act, Demerit
 from projections.known import Known, in_force, latest_days, suspended_days

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from decimal import Decimal, localcontext
 
-from ledger.months import add_months, window_leaves
+from ledger.calendar import add_months, window_leaves
 from ledger.scale import EXACT, Scales
 from projections.case import Fact
 from projections.demerits import Finding, demerit_days, next_fall

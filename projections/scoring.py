@@ -4,7 +4,7 @@ Holds of scoring.md: "One demerit" 1 and 2, the caps of "One incident, one categ
 score" and "Output". `forecast.py` above asks when time alone changes it; the rest is in
 three rooms below, each of which knows nothing of those above it: `case.py` (the facts; what is no
 valid case), `known.py` (which acts are in force on a day), `demerits.py` (what one demerit, and one
-incident, costs); rulebooks and months are `ledger/scale.py` and `ledger/months.py`.
+incident, costs); rulebooks and months are `ledger/scale.py` and `ledger/calendar.py`.
 
 Must not know: the clock, a database, events, or how the rulebooks came here; the same inputs give
 the same bytes for ever. Sums are decimals under `ledger.scale.EXACT`, entered once by `score`, so
@@ -19,7 +19,7 @@ from typing import Final, TypedDict
 
 import orjson
 
-from ledger.months import before_window, whole_months
+from ledger.calendar import before_window, whole_months
 from ledger.scale import EXACT, InvalidScale, Scale, Scales
 from projections.case import CONTRACT_COMPLETED, Fact, InvalidCase, read_case
 from projections.demerits import (

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.months import add_months
+from ledger.calendar import add_months
 from ledger.scale import InvalidScale, Scales, parse_scale
 from projections.case import InvalidCase, check, parse_fact
 from projections.forecast import next_change

@@ -17,7 +17,7 @@ import orjson
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ledger.months import add_months, before_window, whole_months, window_leaves
+from ledger.calendar import add_months, before_window, whole_months, window_leaves
 from projections.case import parse_fact
 from projections.forecast import next_change, summarise
 from projections.scoring import Summary, score, score_line
