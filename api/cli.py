@@ -203,7 +203,6 @@ def tail(
 def _failure(error: Exception) -> tuple[int, str] | None:
     """The exit code and message of what is the user's or the operator's to mend."""
     import psycopg
-    from psycopg_pool import PoolTimeout
 
     from api.csvfile import NoHeader
     from api.mapping import MappingError
@@ -221,7 +220,7 @@ def _failure(error: Exception) -> tuple[int, str] | None:
             "数据库没有本版本的结构，请先运行 `chengxin migrate`",
         )
     kinds: list[tuple[int, tuple[type[Exception], ...]]] = [
-        (UNAVAILABLE, (psycopg.OperationalError, PoolTimeout, EmbeddedError, PortTaken)),
+        (UNAVAILABLE, (psycopg.OperationalError, EmbeddedError, PortTaken)),
         (USAGE, (MappingError, KeyFileError)),
         (REFUSED, (NoHeader, MigrationError, OSError)),
     ]

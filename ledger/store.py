@@ -99,7 +99,7 @@ class Datastore(PostgresDatastore):
 
     @contextmanager
     def reading(self) -> Iterator[Cursor[tuple[Any, ...]]]:
-        """A cursor for plain rows in binary. Raises psycopg.Error or PoolTimeout as they are."""
+        """A cursor for plain rows in binary. Raises psycopg.Error (a PoolTimeout is one)."""
         self.pool.open()
         with (
             self.pool.connection() as connection,
@@ -204,7 +204,7 @@ class Ledger(Application[str]):
         return CanonicalMapper()
 
     def rows(self, query: bytes, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a read-only query over the pool. Raises psycopg.Error or PoolTimeout."""
+        """The rows of a read-only query over the pool. Raises psycopg.Error."""
         with self.datastore.reading() as cursor:
             return cursor.execute(query, parameters, prepare=True).fetchall()
 
@@ -215,7 +215,7 @@ class Ledger(Application[str]):
     def stream(self, after: int, limit: int) -> Generator[Stored]:
         """What `read` gives, a part at a time while the server sends on; to be closed when left.
 
-        Holds a connection of the pool until then. Raises psycopg.Error or PoolTimeout.
+        Holds a connection of the pool until then. Raises psycopg.Error.
         """
         with self.datastore.reading() as cursor:
             for row in cursor.stream(self._read, [after, limit], binary=True, size=STREAM_EVENTS):

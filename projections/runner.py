@@ -26,7 +26,6 @@ import orjson
 import psycopg
 import structlog
 from psycopg import sql
-from psycopg_pool import PoolTimeout
 
 from ledger.database import Database, migrate
 from ledger.store import Ledger, Stored
@@ -175,7 +174,7 @@ class Follower:
     ) -> bool:
         """Block until every projection answers for `position`.
 
-        False when the time is over, or `unless` says so. Raises psycopg.Error or PoolTimeout.
+        False when the time is over, or `unless` says so. Raises psycopg.Error.
         """
         deadline = monotonic.monotonic() + timeout_seconds
         while True:
@@ -209,7 +208,7 @@ class Follower:
             position = self._tail.position
             try:
                 busy = advance(connection, self._ledger, projection, today=self._today())
-            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout):
+            except (psycopg.OperationalError, psycopg.InterfaceError):
                 raise
             except Exception:
                 self._poisoned(connection, projection)
@@ -234,7 +233,7 @@ class Follower:
                     connection, self._ledger, projection, today=self._today(), limit=limit
                 ):
                     pass
-            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout):
+            except (psycopg.OperationalError, psycopg.InterfaceError):
                 raise
             except Exception as error:
                 if reason is None:
