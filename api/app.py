@@ -17,7 +17,6 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -33,6 +32,7 @@ from api.refusals import NotFound
 from api.replies import reply
 from api.security import Tokens
 from api.settings import Settings
+from ledger.database import reading
 from ledger.handle import Desk
 from ledger.store import Ledger
 from ledger.tail import Tail
@@ -139,7 +139,7 @@ def problem_type(pages: Pages) -> Callable[[Request, str], Awaitable[Response]]:
             raise NotFound(path=request.url.path)
         accept = request.headers.get("accept")
         if accept and lines.negotiate(accept, ("application/json", "text/html")) == "text/html":
-            return await run_in_threadpool(pages.problem, description)
+            return await reading(pages.problem, description)
         return reply(description)
 
     return answer

@@ -6,6 +6,7 @@ decides and appends. `async` from end to end: nothing blocks the loop and no thr
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,7 +22,7 @@ from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
 from api.security import ROLES, Claims, Tokens, claims_of, header_values
 from ledger import acts, events
 from ledger.appender import Key
-from ledger.errors import DuplicateFact, NotAllowed, Words
+from ledger.errors import DuplicateFact, NotAllowed, OutcomeUnknown, Words
 from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.handle import Desk, Receipt
@@ -30,6 +31,7 @@ from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProv
 from ledger.rulebook import PublishRulebook
 
 MAX_KEY_CHARACTERS = 255
+WRITE_SECONDS = 25
 KEY = re.compile(rf"[!-~]{{1,{MAX_KEY_CHARACTERS}}}")
 TARGET = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -309,11 +311,18 @@ def key_of(request: Request, claims: Claims, tokens: Tokens, order: Order) -> Ke
 
 
 async def hand_in(desk: Desk, order: Order, claims: Claims, key: Key | None) -> Receipt:
-    """Let the desk handle an order. Raises LedgerError."""
-    if isinstance(order.command, PublishRulebook):
-        return await desk.publish_rulebook(order.command, claims.actor, key=key)
-    assert order.identifier is not None
-    return await desk.record(order.identifier, order.command, claims.actor, key=key)
+    """Let the desk handle an order. Raises LedgerError.
+
+    Each step ends in time by itself; who stands behind others in a queue may wait for many of them.
+    """
+    try:
+        async with asyncio.timeout(WRITE_SECONDS):
+            if isinstance(order.command, PublishRulebook):
+                return await desk.publish_rulebook(order.command, claims.actor, key=key)
+            assert order.identifier is not None
+            return await desk.record(order.identifier, order.command, claims.actor, key=key)
+    except TimeoutError as error:
+        raise OutcomeUnknown from error
 
 
 def created(receipt: Receipt) -> tuple[Message, Message]:

@@ -16,7 +16,6 @@ from typing import Annotated, Any, NamedTuple
 
 import anyio
 from fastapi import Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
@@ -28,7 +27,8 @@ from api.problems import AWAY
 from api.refusals import Flaw, SchemaBroken, TokenMissing, TooManyStreams
 from api.security import Tokens, claims_of
 from ledger.calendar import local_day
-from ledger.errors import Words
+from ledger.database import reading
+from ledger.errors import Unavailable, Words
 from ledger.tail import Tail
 from projections.disclosure import Disclosure, Reader
 
@@ -134,10 +134,14 @@ class Feed:
         while not stopping.is_set() and (left := self._left(expires)) > 0:
             try:
                 found = await self._lines(position, STREAM_LINES, reader)
-            except AWAY:
+            except (Unavailable, *AWAY):
                 # The client learns that we are still here; the lines come when they can.
+                yield HEARTBEAT
                 pause = LONGEST_PAUSE_SECONDS
                 found = []
+            if found and self._left(expires) <= 0:
+                # The token expired while they were read.
+                break
             if found:
                 position = found[-1][0]
                 pause = FIRST_PAUSE_SECONDS
@@ -183,7 +187,7 @@ class Feed:
 
     async def _lines(self, after: int, limit: int, reader: Reader) -> list[Line]:
         today = local_day(self._clock())
-        return await run_in_threadpool(self._disclosure.lines, after, limit, reader, today=today)
+        return await reading(self._disclosure.lines, after, limit, reader, today=today)
 
     async def _news(self, beyond: int, seconds: float, *or_else: Coroutine[Any, Any, Any]) -> int:
         """The known head, once it is beyond a position, or the time is over, or else.

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
 from api import openapi
 from api.problems import AWAY
 from api.replies import reply
+from ledger.database import reading
+from ledger.errors import Unavailable
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
@@ -55,8 +56,8 @@ class Health:
         """Whether everything needed to answer is there, and what is not."""
         try:
             async with asyncio.timeout(READY_SECONDS):
-                found = await run_in_threadpool(self._look)
-        except (TimeoutError, *AWAY):
+                found = await reading(self._look)
+        except (TimeoutError, Unavailable, *AWAY):
             found = self._report(None, {}, ["database: cannot be reached"])
         response = reply(found)
         response.status_code = 200 if found["ready"] else 503

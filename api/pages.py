@@ -26,6 +26,7 @@ from api import wording
 from api.layout import bands_in_words, scale_of, sheet_view
 from api.problems import AWAY, TAGS
 from ledger.calendar import local_day
+from ledger.database import reading
 from ledger.errors import InvalidIdentifier, LedgerError, LedgerNotOpened, Unavailable
 from ledger.fields import UNPRINTABLE
 from ledger.identity import FULL_WIDTH, group_identifier, parse_identifier
@@ -148,8 +149,9 @@ class Pages:
 
     def learn_name(self) -> None:
         """Read the ledger's name and purpose, for a page that is there even where they are not."""
-        with suppress(LedgerError, *AWAY):
-            self.rules(local_day(self._clock()))
+        if self._opening is None:
+            with suppress(LedgerError, *AWAY):
+                self.rules(local_day(self._clock()))
 
     def search(self, request: Request) -> Response:
         """The search and its results."""
@@ -289,7 +291,9 @@ def routes(pages: Pages) -> list[Route]:
             except TimeoutError:
                 return pages.error(503, *UNAVAILABLE)
             try:
-                return await asyncio.to_thread(pages.answer, show, request)
+                return await reading(pages.answer, show, request)
+            except Unavailable:
+                return pages.error(503, *UNAVAILABLE)
             finally:
                 places.release()
 

@@ -1,7 +1,7 @@
 """Reads: scores, events, disclosure, schemas, and the ledger itself.
 
 What a reader may see is decided by the projections (`Reader`); here it is only asked for. Reads
-block and therefore run in threads.
+block and therefore run in threads (`ledger.database.reading`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
 from api import lines, openapi
@@ -25,6 +24,7 @@ from api.refusals import Behind, DayNotPublic, Flaw, SchemaBroken, UnknownPositi
 from api.replies import reply, unchanged
 from api.security import Tokens, claims_of
 from ledger.calendar import local_day
+from ledger.database import reading
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
 from ledger.events import EVENT_TYPES, json_schema
 from ledger.fields import PRINTABLE, UNPRINTABLE
@@ -130,13 +130,11 @@ class Reads:
             raise DayNotPublic(today=today, asked=day)
         await self._catch_up(min_position)
         if not full:
-            return public(
-                request, await run_in_threadpool(self._public_score, subject, day), reader
-            )
-        tag = await run_in_threadpool(self._tag, subject, day)
+            return public(request, await reading(self._public_score, subject, day), reader)
+        tag = await reading(self._tag, subject, day)
         if tag is not None and is_fresh(request, tag.removeprefix("W/")):
             return unchanged(tag, reader)
-        return reply(await run_in_threadpool(self._full_score, subject, day), reader, tag=tag)
+        return reply(await reading(self._full_score, subject, day), reader, tag=tag)
 
     def _full_score(self, subject: str, day: date) -> dict[str, Any]:
         found = self._scores.explain(subject, as_of=day, today=local_day(self._clock()))
@@ -182,7 +180,7 @@ class Reads:
         reader = self._reader(request)
         subject = parse_identifier(identifier)
         media_type = lines.negotiate(request.headers.get("accept"), lines.PULLED)
-        found = await run_in_threadpool(self._events, subject, after, limit, reader)
+        found = await reading(self._events, subject, after, limit, reader)
         following = found[-1][0] if len(found) == limit else None
         path = f"/v1/providers/{subject}/events"
         return lines.answer(found, media_type, path=path, limit=limit, after=following)
@@ -200,11 +198,11 @@ class Reads:
     ) -> Response:
         """One event as this reader may see it."""
         reader = self._reader(request)
-        line = await run_in_threadpool(
+        line = await reading(
             self._disclosure.line, position, reader, today=local_day(self._clock())
         )
         if line is None:
-            head = await run_in_threadpool(self._ledger.head)
+            head = await reading(self._ledger.head)
             if position <= head:
                 raise Behind(wanted=position, position=position - 1, lag=head - position + 1)
             raise UnknownPosition(position=position, head=head)
@@ -230,7 +228,7 @@ class Reads:
         if UNPRINTABLE.search(q):
             raise SchemaBroken([Flaw(("query", "q"), UNPRINTABLE_TEXT)])
         today = local_day(self._clock())
-        rows = await run_in_threadpool(self._sheets.search, q, grade, after, limit + 1, today=today)
+        rows = await reading(self._sheets.search, q, grade, after, limit + 1, today=today)
         found = reply({"providers": rows[:limit]})
         if len(rows) > limit:
             query = {"q": q, "grade": grade, "after": rows[limit - 1]["provider"], "limit": limit}
@@ -245,7 +243,7 @@ class Reads:
         subject = parse_identifier(identifier)
         today = local_day(self._clock())
         await self._catch_up(min_position)
-        return public(request, await run_in_threadpool(self._sheet, subject, today))
+        return public(request, await reading(self._sheet, subject, today))
 
     async def schemas(self) -> Response:
         """Every event type."""
@@ -260,7 +258,7 @@ class Reads:
 
     async def ledger(self) -> Response:
         """Which ledger this is, how far it goes, and its rulebooks."""
-        return reply(await run_in_threadpool(self._facts))
+        return reply(await reading(self._facts))
 
     def _facts(self) -> dict[str, Any]:
         rules = self._scores.rulebooks()
@@ -289,7 +287,7 @@ class Reads:
         deadline = now() + CATCH_UP_SECONDS
         await self._tail.wait_async(wanted - 1, CATCH_UP_SECONDS)
         while True:
-            position = await run_in_threadpool(self._position)
+            position = await reading(self._position)
             if position >= wanted:
                 return
             if now() > deadline:

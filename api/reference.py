@@ -5,7 +5,6 @@ Rendered here from the same document that /openapi.json gives; it loads nothing 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 
 from api.pages import Pages
+from ledger.database import reading
 
 
 def page_of(app: FastAPI, pages: Pages) -> Callable[[Request], Awaitable[Response]]:
@@ -27,7 +27,7 @@ def page_of(app: FastAPI, pages: Pages) -> Callable[[Request], Awaitable[Respons
         )
 
     async def answer(_: Request) -> Response:
-        return await asyncio.to_thread(render)
+        return await reading(render)
 
     return answer
 

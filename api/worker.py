@@ -17,6 +17,7 @@ import psycopg
 import structlog
 
 from ledger.calendar import local_day
+from ledger.database import reading
 from ledger.errors import ActConflict, LedgerError
 from ledger.handle import Desk
 from ledger.identity import Actor
@@ -33,7 +34,7 @@ log = structlog.get_logger()
 async def end_publicity(desk: Desk, disclosure: Disclosure, *, now: datetime) -> int:
     """Record the end of every item whose period is over; how many were recorded."""
     recorded = 0
-    ending = await asyncio.to_thread(disclosure.ending, local_day(now), BATCH_ITEMS)
+    ending = await reading(disclosure.ending, local_day(now), BATCH_ITEMS)
     for item in ending:
         try:
             await desk.record(

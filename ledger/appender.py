@@ -10,6 +10,8 @@ Why nobody is told a lie: when the connection breaks in between, the appender co
 the old backend, waits on the head row's lock for whatever is still ending, and looks the events up
 by id. What it finds is acknowledged, what it does not find was never committed and is sent again.
 Only when the database stays away is the answer "outcome unknown".
+Why nobody waits for ever: a call without an answer loses its connection (`ledger/watchdog.py`), and
+SETTLE_SECONDS after its first try a batch is not sent again.
 """
 
 from __future__ import annotations
@@ -19,16 +21,18 @@ import contextlib
 import threading
 import time as monotonic
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
 
 from ledger import errors
 from ledger.database import Database
+from ledger.parameters import parameters
+from ledger.watchdog import Watchdog
 
 MAX_BATCH_REQUESTS = 256
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -116,6 +120,7 @@ class Appender:
             " %s::text::text[], %s::text::text[], %s::text::text[], %b::bytea[])"
         ).encode()
         self._outcome = f"SELECT * FROM {name}outcome(%s::uuid[])".encode()
+        self._watchdog = Watchdog("appender's watchdog")
         self._thread = threading.Thread(target=self._run, name="appender", daemon=True)
         self._thread.start()
 
@@ -179,6 +184,7 @@ class Appender:
             _deliver(batch)
         if self._connection is not None:
             self._connection.close()
+        self._watchdog.stop()
 
     def _take(self) -> list[Request]:
         batch: list[Request] = []
@@ -202,11 +208,12 @@ class Appender:
             except (psycopg.Error, UnicodeEncodeError) as error:
                 # UnicodeEncodeError: a lone surrogate, which cannot even be sent.
                 if not connection.closed:
-                    return self._refused(batch, error)
+                    return self._refused(batch, error, deadline)
             # The connection is lost, and with it the answer.
             batch = self._learn_outcome(batch, deadline)
-            if not batch:
-                return None
+            if not batch or monotonic.monotonic() > deadline:
+                # What is left was certainly not recorded.
+                return _settle(batch, errors.Unavailable())
 
     def _connect(self) -> psycopg.Connection:
         self._session = f"chengxin appender {uuid4().hex}"
@@ -215,7 +222,8 @@ class Appender:
         return self._connection
 
     def _execute(self, connection: psycopg.Connection, batch: Sequence[Request]) -> None:
-        cursor = connection.execute(self._append, _parameters(batch, self._clock()))
+        given = parameters(batch, self._clock())
+        cursor = self._watchdog.execute(connection, self._append, given)
         row = cursor.fetchone()
         assert row is not None
         recorded_at, statuses, positions, streams, versions = row
@@ -239,7 +247,7 @@ class Appender:
             else:
                 request.outcome = RuntimeError(f"event id taken: {request.entries[0].id}")
 
-    def _refused(self, batch: Sequence[Request], error: Exception) -> None:
+    def _refused(self, batch: Sequence[Request], error: Exception, deadline: float) -> None:
         """The server refused the whole call and rolled it back; nothing of it is recorded."""
         state = getattr(error, "sqlstate", None) or ""
         if state == "CX001":
@@ -250,6 +258,8 @@ class Appender:
             return _settle(batch, error)
         # One request is poison; find it by giving each a call of its own.
         for request in batch:
+            if monotonic.monotonic() > deadline:
+                return _settle(batch, errors.Unavailable())
             self._commit([request])
         return None
 
@@ -275,7 +285,7 @@ class Appender:
         try:
             if not self._end_session(lost):
                 return None
-            return self._connect().execute(self._outcome, [ids]).fetchall()
+            return self._watchdog.execute(self._connect(), self._outcome, [ids]).fetchall()
         except psycopg.Error:
             if self._connection is not None:
                 self._connection.close()
@@ -285,9 +295,10 @@ class Appender:
     def _end_session(self, session: str) -> bool:
         """End the lost backend, lest it run a call it has only buffered; whether it is gone."""
         with self._database.connect(role=None) as connection:
-            ended = connection.execute(
-                "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity"
-                " WHERE application_name = %s",
+            ended = self._watchdog.execute(
+                connection,
+                b"SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity"
+                b" WHERE application_name = %s",
                 [ENDING_MILLISECONDS, session],
             ).fetchall()
         return all(gone for (gone,) in ended)
@@ -316,33 +327,3 @@ def _deliver(batch: Sequence[Request]) -> None:
 def _call_all(deliveries: Sequence[Callable[[], None]]) -> None:
     for deliver in deliveries:
         deliver()
-
-
-def _array(items: Iterable[object]) -> str:
-    """An array as PostgreSQL reads it; psycopg takes three times as long to write one."""
-    return "{" + ",".join(map(str, items)) + "}"
-
-
-def _text(text: str | None) -> str:
-    if text is None:
-        return "NULL"
-    # Between quotes only these two have a meaning of their own.
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _parameters(batch: Sequence[Request], now: datetime) -> list[Any]:
-    entries = [entry for request in batch for entry in request.entries]
-    keys = [request.key or (None, None, None, None) for request in batch]
-    issuers, subjects, names, digests = zip(*keys, strict=True)
-    return [
-        now,
-        _array(n for n, request in enumerate(batch, 1) for _ in request.entries),
-        _array(_text(entry.stream) for entry in entries),
-        _array(entry.version for entry in entries),
-        _array(entry.id for entry in entries),
-        _array(_text(entry.topic) for entry in entries),
-        [entry.state for entry in entries],
-        _array(entry.time_at for entry in entries),
-        *(_array(map(_text, column)) for column in (issuers, subjects, names)),
-        list(digests),
-    ]

@@ -8,15 +8,21 @@ share one schema and do not mix). This module knows no table but its own.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources.abc import Traversable
+from typing import ParamSpec, TypeVar
 
 import psycopg
+from anyio import to_thread
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ledger.errors import Unavailable
 
 SERVICE_ROLE = "chengxin_service"
 READER_ROLE = "chengxin_reader"
@@ -28,7 +34,11 @@ LOST_NETWORK = {
     "keepalives_count": "3",
 }
 """A network that vanished without a word is noticed within about ten seconds, not two hours."""
+READ_SECONDS = 10
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class MigrationError(RuntimeError):
@@ -78,6 +88,20 @@ class Database:
     def fill(self, text: str) -> str:
         """SQL text with `:schema` and `:app` replaced (both are checked names)."""
         return text.replace(":schema", self.schema).replace(":app", self.application)
+
+
+async def reading(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a blocking read returns or raises; it runs in a thread, and no longer than 10 seconds.
+
+    Then its caller gets Unavailable: the server may be there and yet not answer. The thread stays
+    behind until it does. Such threads cannot become many: each holds one of the pool's eight
+    connections, and who finds none left gives up after five seconds (PoolTimeout).
+    """
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            return await to_thread.run_sync(partial(call, *args, **kwargs), abandon_on_cancel=True)
+    except TimeoutError as error:
+        raise Unavailable from error
 
 
 def migrate(database: Database, folder: Traversable) -> Sequence[str]:

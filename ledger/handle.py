@@ -25,6 +25,7 @@ from psycopg_pool import PoolTimeout
 from ledger import errors, provider, rulebook
 from ledger.appender import Answer, Entry, Key
 from ledger.calendar import local_day
+from ledger.database import reading
 from ledger.envelope import Event, decode, new_id, new_nonce
 from ledger.events import RULEBOOK_STREAM, Data, LedgerOpened, provider_stream
 from ledger.findings import Bench
@@ -311,7 +312,7 @@ class Desk:
 
     async def _read(self, read: Callable[[], T]) -> T:
         try:
-            return await asyncio.to_thread(read)
+            return await reading(read)
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise errors.Unavailable from error
 

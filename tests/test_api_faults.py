@@ -1,4 +1,4 @@
-"""PostgreSQL is killed while many write: 503 until it is back, then all goes on, nothing lost."""
+"""PostgreSQL is killed or frozen while many write: 503 until it is back, then all goes on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from ledger.database import Database, migrate
 from ledger.embedded import Embedded
 from tests import given
 from tests.conftest import Clock, new_ledger
-from tests.serving import Served, serving, wait_until
+from tests.serving import Served, problem, serving, wait_until
 from tests.test_api_feed import Stream
 
 WRITERS = 12
@@ -203,6 +205,120 @@ def test_reads_come_back_after_a_long_absence(own: Embedded, served: Served) -> 
     back = time.monotonic()
     wait_until(lambda: served.get(path).status_code == 200, 30)
     assert time.monotonic() - back < RECOVERY_SECONDS
+
+
+@contextmanager
+def frozen(own: Embedded) -> Iterator[None]:
+    """Every process of the server stands still: its sockets take what is sent, nobody answers."""
+    server = postmaster(own)
+    with psycopg.connect(own.conninfo()) as connection:
+        os.kill(server, signal.SIGSTOP)
+        # From here on there are no new ones.
+        others = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
+        pids = [server, *(pid for (pid,) in others)]
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+class Timed:
+    """Requests at the same time, each with the seconds to its answer."""
+
+    def __init__(self, served: Served, pool: ThreadPoolExecutor) -> None:
+        self.seconds: list[float] = []
+        self._bodies: dict[str, Any] = {}
+        self._served, self._pool = served, pool
+
+    def penalise(self, number: int, key: str) -> Future[httpx2.Response]:
+        """Record a penalty for a provider under a key; the same key, the same penalty."""
+        path = f"/v1/providers/HK-CR-{number}/penalties"
+        body = self._bodies.setdefault(key, given.penalty(incident=key).model_dump(mode="json"))
+        return self._pool.submit(
+            self._timed, lambda: self._served.post(path, body, idempotency_key=key)
+        )
+
+    def get(self, path: str, role: str | None = None) -> Future[httpx2.Response]:
+        """GET in a role."""
+        return self._pool.submit(self._timed, lambda: self._served.get(path, role))
+
+    def _timed(self, ask: Callable[[], httpx2.Response]) -> httpx2.Response:
+        started = time.monotonic()
+        try:
+            return ask()
+        finally:
+            self.seconds.append(time.monotonic() - started)
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up a server that does not answer sooner than usual, so that the test is short."""
+    monkeypatch.setattr("ledger.watchdog.ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("ledger.watchdog.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("ledger.database.READ_SECONDS", 2)
+    monkeypatch.setattr("ledger.database.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("api.health.READY_SECONDS", 1)
+    monkeypatch.setattr("api.commands.WRITE_SECONDS", 6)
+
+
+def test_a_frozen_server_is_503_in_time_and_goes_on_when_it_thaws(
+    own: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connected, and silent: nobody waits for it without end, and nobody is told a lie."""
+    hurry(monkeypatch)
+    database = Database(own.conninfo())
+    migrate(database, files("ledger") / "sql")
+    with (
+        serving(database, tmp_path / "keys", Clock(), new_ledger=new_ledger) as served,
+        ThreadPoolExecutor(32) as pool,
+    ):
+        for number in range(WRITERS):
+            served.provide(f"HK-CR-{number}")
+        served.follow()
+        stream = Stream(served, f"?after={served.head()}")
+        timed = Timed(served, pool)
+        with frozen(own):
+            first = timed.penalise(0, "first")
+            asked = {
+                path: timed.get(path, role)
+                for path, role in (
+                    ("/v1/providers/HK-CR-0/score", "auditor"),
+                    ("/v1/disclosure/providers/HK-CR-0", None),
+                    ("/v1/feed", "auditor"),
+                    ("/", None),
+                    ("/providers/HK-CR-0", None),
+                    ("/readyz", None),
+                )
+            }
+            alive = timed.get("/healthz")
+            time.sleep(0.5)
+            # Behind the first one: in the appender's queue, and in their provider's.
+            behind = [timed.penalise(number % 3, f"behind-{number}") for number in range(9)]
+            problem(first.result(), 503, "outcome-unknown")
+            for write in behind:
+                assert write.result().status_code == 503
+            for path, one in asked.items():
+                assert one.result().status_code == 503, path
+                assert path == "/readyz" or "retry-after" in one.result().headers
+            assert "text/html" in asked["/"].result().headers["content-type"]
+            assert "database: cannot be reached" in asked["/readyz"].result().json()["reasons"]
+            assert alive.result().status_code == 200
+            assert max(timed.seconds) < 7
+        # Without waiting: the server may find the first call in its socket after this one.
+        again = [timed.penalise(0, "first").result() for _ in range(2)]
+        again += [timed.penalise(n % 3, f"behind-{n}").result() for n in range(9)]
+        assert {one.status_code for one in again} == {201}
+        assert again[0].json() == again[1].json()
+        check_all_lives(served, stream)
+        for path, one in asked.items():
+            role = one.result().request.headers.get("authorization") and "auditor"
+            assert served.get(path, role).status_code == 200, path
+        recorded = [orjson.loads(one.state)["data"] for one in served.ledger.read(0, 1_000)]
+        incidents = Counter(data["incident"] for data in recorded if "incident" in data)
+        assert incidents["first"] == 1
+        assert all(incidents[f"behind-{number}"] == 1 for number in range(9))
 
 
 def accepts(own: Embedded) -> bool:

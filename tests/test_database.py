@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -18,8 +19,10 @@ from ledger.database import (
     Database,
     MigrationError,
     migrate,
+    reading,
 )
 from ledger.embedded import Embedded
+from ledger.errors import Unavailable
 from ledger.handle import Desk
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
@@ -222,3 +225,25 @@ def test_databases_of_one_server_are_migrated_at_once(empty_server: Embedded) ->
     databases = [Database(empty_server.conninfo(dbname=f"many_{n}")) for n in range(6)]
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(lambda one: migrate(one, OURS), databases)) == [MIGRATIONS] * 6
+
+
+# --- blocking reads ------------------------------------------------------------------------------
+
+
+def test_a_read_gives_what_its_call_gives(run: Run) -> None:
+    def read(number: int, *, times: int) -> int:
+        if times == 0:
+            raise psycopg.OperationalError("away")
+        return number * times
+
+    assert run(reading(read, 3, times=2)) == 6
+    with pytest.raises(psycopg.OperationalError, match="away"):
+        run(reading(read, 3, times=0))
+
+
+def test_a_read_without_an_answer_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.database.READ_SECONDS", 0.1)
+    answered = threading.Event()
+    with pytest.raises(Unavailable):
+        run(reading(answered.wait, 20))
+    answered.set()

@@ -667,23 +667,78 @@ def test_nobody_is_told_anything_while_the_lost_backend_lives(
     monkeypatch.setattr(appending, "ENDING_MILLISECONDS", milliseconds)
     for n in range(2):
         remote.append([entry(f"before {n}")])  # the second call prepares the statement
-    with database.connect(role=None) as connection:
-        backend = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name LIKE 'chengxin appender %'"
-        ).fetchall()
-    ((pid,),) = backend
     wire.plan("marked", "leave the server at work")
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped(backend_of_appender(database)):
         waiting = submit(remote, entry("marked"))
         wire.wait("marked")
         time.sleep(0.5)
         assert not waiting.is_done()
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert waiting.result().first_position == 3
     assert len(assert_dense(database)) == 3
+
+
+@pytest.mark.parametrize("size", [10, 8 * 1024 * 1024], ids=["sent", "still being sent"])
+def test_a_server_that_falls_silent_is_not_waited_for(
+    database: Database, appender: Appender, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Its process stands still with the request in its socket, and may commit it later."""
+    monkeypatch.setattr("ledger.watchdog.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("ledger.watchdog.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(appending, "ENDING_MILLISECONDS", 50)
+    monkeypatch.setattr(appending, "SETTLE_SECONDS", 1)
+    appender.append([entry("before")])
+    large = entry("silent", state=b"x" * size, time_at=-1)
+    with stopped(backend_of_appender(database)):
+        began = time.monotonic()
+        with pytest.raises(errors.OutcomeUnknown):
+            appender.append([large], key("k"))
+        assert time.monotonic() - began < 5
+        # The next ones have a connection of their own.
+        assert appender.append([entry("meanwhile")]).first_position == 2
+    assert appender.append([large], key("k")).first_position == 3
+    assert [row[1] for row in assert_dense(database)] == ["before", "meanwhile", "silent"]
+
+
+def test_what_took_too_long_and_was_not_recorded_is_not_tried_without_end(
+    database: Database, appender: Appender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.watchdog.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("ledger.watchdog.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(appending, "SETTLE_SECONDS", 0.1)
+    appender.append([entry("before")])
+    with database.connect(role=None) as connection:
+        for statement in (
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$",
+            "CREATE TRIGGER slow BEFORE INSERT ON :schema.:app_events"
+            " FOR EACH ROW EXECUTE FUNCTION slow()",
+        ):
+            connection.execute(database.fill(statement).encode())
+        with pytest.raises(errors.Unavailable, match="nothing was recorded"):
+            appender.append([entry("slow")])
+        connection.execute(database.fill("DROP TRIGGER slow ON :schema.:app_events").encode())
+    assert appender.append([entry("slow")]).first_position == 2
+    assert len(assert_dense(database)) == 2
+
+
+def backend_of_appender(database: Database) -> int:
+    """The server's process that serves the appender."""
+    with database.connect(role=None) as connection:
+        ((pid,),) = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name LIKE 'chengxin appender %'"
+        ).fetchall()
+    return int(pid)
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process stands still within the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def wait_until_lookup(database: Database) -> None:
