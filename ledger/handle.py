@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from ledger import errors, provider, rulebook
 from ledger.appender import Answer, Entry, Key
@@ -313,7 +312,7 @@ class Desk:
     async def _read(self, read: Callable[[], T]) -> T:
         try:
             return await reading(read)
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise errors.Unavailable from error
 
 
