@@ -11,12 +11,10 @@ from api.security import Tokens
 from api.serve import House
 from api.settings import PREFIX, Settings, is_loopback
 from api.terminal import put, tell, words
-from ledger.calendar import local_day
 from ledger.errors import LedgerNotOpened
 from projections.sheet import Sheets
 
 ORGANISATION = "DEMO-REGISTRY"
-SAMPLE_ROWS = 200
 
 
 def announce(
@@ -46,7 +44,8 @@ def announce(
 
 
 def _put_tokens(house: House, tokens: Tokens, hours: int) -> None:
-    provider = _sample(house)
+    # The same at every start, so that a walk can be gone on with.
+    provider = Sheets(house.ledger, house.scores, house.disclosure).sample()
     wanted = [
         ("TOKEN", "registrar", ORGANISATION),
         ("AUDITOR_TOKEN", "auditor", "DEMO-AUDITOR"),
@@ -58,14 +57,3 @@ def _put_tokens(house: House, tokens: Tokens, hours: int) -> None:
     for name, role, organisation in wanted:
         issued = tokens.issue(role=role, organisation=organisation, hours=hours)
         put(f"export {PREFIX}{name}={issued}")
-
-
-def _sample(house: House) -> str | None:
-    """A provider with something to explain: a company graded C, or whoever there is."""
-    sheets = Sheets(house.ledger, house.scores, house.disclosure)
-    today = local_day(house.clock())
-    for grade in ("C", None):
-        rows = sheets.search("", grade, "", SAMPLE_ROWS, today=today)
-        if rows:
-            return max((str(row["provider"]) for row in rows), key=lambda one: one[:2] == "91")
-    return None

@@ -155,6 +155,16 @@ class Step(Answer):
     points: Amount
 
 
+NotCounted = Literal[
+    "EXPIRED",
+    "SUSPENDED_BY_REVIEW",
+    "SAME_INCIDENT",
+    "MERIT_EXPIRED",
+    "MERIT_BEFORE_DELISTING",
+]
+"""Why an item that is shown costs or brings nothing."""
+
+
 class PublicItem(Answer):
     """One adverse item as the public sees it today."""
 
@@ -175,6 +185,7 @@ class PublicItem(Answer):
     status: Literal["EFFECTIVE", "SUSPENDED", "FULFILLED"]
     late_entry: bool
     points: Amount
+    not_counted: NotCounted | None
     next_step: Step | None
 
 
@@ -189,6 +200,7 @@ class PublicMerit(Answer):
     on: DayText
     late_entry: bool
     points: Amount
+    not_counted: NotCounted | None
 
 
 class Sheet(Answer):
@@ -248,6 +260,7 @@ class RulebookEntry(Answer):
 
     version: str
     in_force_from: DayText
+    position: Position
 
 
 class LedgerFacts(Answer):

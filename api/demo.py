@@ -32,6 +32,7 @@ from ledger.calendar import SHANGHAI, local_day
 from ledger.database import Database
 from ledger.envelope import decode
 from ledger.errors import (
+    PURPOSES,
     DateOrder,
     LedgerError,
     LedgerNotEmpty,
@@ -214,7 +215,8 @@ async def _take_up(desk: Desk, plan: Plan) -> tuple[Plan, dict[str, str]]:
     ledger, opened_as = desk.ledger, (await desk.rulebooks()).opening
     assert opened_as is not None
     if opened_as.purpose != "demonstration":
-        raise WrongPurpose(what=FILLING, needed="demonstration", purpose=opened_as.purpose)
+        needed, found = PURPOSES["demonstration"], PURPOSES[opened_as.purpose]
+        raise WrongPurpose(what=FILLING, needed=needed, purpose=found)
     [first] = ledger.read(0, 1)
     opened_on = local_day(_time_of(first.state))
     if opened_on > plan.first:

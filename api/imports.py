@@ -24,7 +24,7 @@ from api.csvfile import CsvFile, Fault
 from api.mapping import BadRow, Importing, Row
 from api.seen import Seen
 from ledger.appender import Answer, Appender, Entry, Key
-from ledger.errors import KeyReused, LedgerError, ProviderExists, Words, WrongPurpose
+from ledger.errors import PURPOSES, KeyReused, LedgerError, ProviderExists, Words, WrongPurpose
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
@@ -134,8 +134,10 @@ class Import:
         wanted = self._importing.purpose
         if opening is not None and wanted is not None and opening.purpose != wanted:
             name = self._importing.name
-            what = Words(f"the import {name}", f"导入 {name} ")
-            raise WrongPurpose(what=what, needed=wanted, purpose=opening.purpose)
+            what = Words(f"the import {name}", f"导入 {name} 的数据")
+            raise WrongPurpose(
+                what=what, needed=PURPOSES[wanted], purpose=PURPOSES[opening.purpose]
+            )
         try:
             with closing(Seen()) as seen:
                 async with asyncio.TaskGroup() as group:

@@ -129,6 +129,7 @@ class Pages:
             "status_note": wording.STATUS_NOTES.__getitem__,
             "kind_words": wording.ITEM_KINDS.__getitem__,
             "item_status_words": wording.ITEM_STATUS.__getitem__,
+            "not_counted_words": wording.NOT_COUNTED.__getitem__,
             "confidence_words": wording.CONFIDENCE.__getitem__,
             "sign": wording.sign,
             "signed": wording.signed,

@@ -82,7 +82,7 @@ def answer(request: Request, error: LedgerError) -> Response:
     """The problem as a response, with the headers that belong to its status."""
     language = language_of(request.headers.get("accept-language"))
     headers = {"Content-Language": TAGS[language], **UNSTORED}
-    if error.status == 503:
+    if error.status == 503 or isinstance(error, refusals.Behind):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     elif error.status == 401:
         headers["WWW-Authenticate"] = challenge(error)

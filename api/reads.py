@@ -26,10 +26,10 @@ from api.security import Tokens, claims_of
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
-from ledger.events import EVENT_TYPES, json_schema
+from ledger.events import EVENT_TYPES, RULEBOOK_STREAM, json_schema
 from ledger.fields import PRINTABLE, UNPRINTABLE
 from ledger.identity import parse_identifier
-from ledger.store import Ledger
+from ledger.store import Ledger, Stored
 from ledger.tail import Tail
 from projections.disclosure import PUBLIC, Disclosure, Reader
 from projections.scores import Scores
@@ -269,10 +269,10 @@ class Reads:
             "origin": rules.opening.origin,
             "purpose": rules.opening.purpose,
             "head": self._ledger.head(),
-            "rulebooks": [
-                {"version": book.version, "in_force_from": book.in_force_from.isoformat()}
-                for book in rules.books
-            ],
+            "rulebooks": sorted(
+                map(rulebook_in, self._ledger.read_stream(RULEBOOK_STREAM)),
+                key=lambda one: str(one["in_force_from"]),
+            ),
         }
 
     def _reader(self, request: Request) -> Reader:
@@ -296,6 +296,13 @@ class Reads:
 
     def _position(self) -> int:
         return min(self._scores.position(), self._disclosure.position())
+
+
+def rulebook_in(stored: Stored) -> dict[str, object]:
+    """Which rulebook an event of their stream holds, and where the event is."""
+    book = orjson.loads(stored.state)["data"]["rulebook"]
+    named = {name: book[name] for name in ("version", "in_force_from")}
+    return {**named, "position": stored.position}
 
 
 def weak_tag(what: str | bytes) -> str:

@@ -45,8 +45,8 @@ TITLES: dict[str, Title] = {
         "Invalid identifier",
         "主体代码无效",
         Words(
-            "Compare the code with the licence; the message names the right check character.",
-            "请与营业执照核对代码；消息中给出了正确的校验码。",
+            "Compare the code with the licence, character by character.",
+            "请与营业执照逐字核对代码。",
         ),
     ),
     "unknown-provider": _title(
@@ -91,8 +91,8 @@ TITLES: dict[str, Title] = {
         "Code not in the rulebook",
         "代码不在规则中",
         Words(
-            "Use a code of the rulebook in force on that day: GET /v1/ledger.",
-            "请使用该日施行规则中的代码，见 GET /v1/ledger。",
+            "Use a code of the rulebook in force on that day; GET /v1/ledger names its event.",
+            "请使用该日施行规则中的代码；GET /v1/ledger 列出载有各版规则的事件。",
         ),
     ),
     "wrong-category": _title("Wrong category", "类别不符", MEND),

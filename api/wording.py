@@ -46,6 +46,14 @@ ITEM_KINDS = {
     "COMPLAINT": "投诉查实",
     "LISTING": "严重失信名单",
 }
+NOT_COUNTED = {
+    "EXPIRED": "已过计分期",
+    "SUSPENDED_BY_REVIEW": "复核期间不计分",
+    "SAME_INCIDENT": "同一事件只计最重一项",
+    "MERIT_EXPIRED": "已过加分期",
+    "MERIT_BEFORE_DELISTING": "移出名单前的守信记录不计分",
+}
+"""Why an item that is shown costs or brings nothing."""
 ITEM_STATUS = {
     "EFFECTIVE": "生效中",
     "SUSPENDED": "审查期间暂停执行",

@@ -52,6 +52,25 @@ LEAVES = {"suspended": "resumed", "repaired": "repair_revoked", "fulfilled": "fu
 ENTERS = {leaving: entering for entering, leaving in LEAVES.items()}
 
 
+KINDS: dict[Kind, Words] = {
+    "demerit": Words("demerit", "失信事项"),
+    "merit": Words("merit", "守信事项"),
+    "inspection": Words("inspection", "检查"),
+    "listing": Words("listing", "列入名单"),
+}
+ACT_NAMES: dict[str, Words] = {
+    "suspended": Words("suspended", "中止执行"),
+    "resumed": Words("resumed", "恢复执行"),
+    "overturned": Words("overturned", "撤销"),
+    "fulfilled": Words("fulfilled", "义务履行"),
+    "fulfilment_revoked": Words("fulfilment_revoked", "撤回义务履行"),
+    "repaired": Words("repaired", "信用修复"),
+    "repair_revoked": Words("repair_revoked", "撤回信用修复"),
+    "removed": Words("removed", "移出名单"),
+    "publicity_ended": Words("publicity_ended", "公示期满"),
+}
+
+
 class Rule(NamedTuple):
     """One command's act: the event it becomes, and the kinds of fact it applies to."""
 
@@ -129,13 +148,16 @@ def decide_act(
     rule = ACTS[type(command)]
     if fact.kind not in rule.kinds:
         raise errors.WrongTarget(
-            target=fact.id, kind=fact.kind, act=rule.act, needed=", ".join(rule.kinds)
+            target=fact.id,
+            kind=KINDS[fact.kind],
+            act=ACT_NAMES[rule.act],
+            needed=Words(", ".join(rule.kinds), "、".join(KINDS[kind].zh for kind in rule.kinds)),
         )
     _check_order(fact, rule.act, command.on)
     if command.on > today:
         raise errors.DateInFuture(field="on", on=command.on, limit=today, today=today)
     if rule.backdating_limited and (today - command.on).days > days:
-        raise errors.Backdated(act=rule.act, on=command.on, days=days, today=today)
+        raise errors.Backdated(act=ACT_NAMES[rule.act], on=command.on, days=days, today=today)
     if rule.act == "repaired":
         _check_repair(fact, command.on, rulebook_of_decision)
     return rule.event(
@@ -153,7 +175,10 @@ def decide_end_of_publicity(fact: Fact, *, today: date) -> PublicityEnded:
     """
     if fact.kind != "demerit" or not fact.public:
         raise errors.WrongTarget(
-            target=fact.id, kind=fact.kind, act="publicity_ended", needed="demerit"
+            target=fact.id,
+            kind=KINDS[fact.kind],
+            act=ACT_NAMES["publicity_ended"],
+            needed=KINDS["demerit"],
         )
     why: Words | None = None
     if "publicity_ended" in fact.acts:
@@ -163,7 +188,8 @@ def decide_end_of_publicity(fact: Fact, *, today: date) -> PublicityEnded:
     elif fact.in_force("repaired"):
         why = Words("it is repaired and not shown", "该记录已完成信用修复，不再公示")
     if why is not None:
-        raise errors.ActConflict(act="publicity_ended", on=today, target=fact.id, why=why)
+        named = ACT_NAMES["publicity_ended"]
+        raise errors.ActConflict(act=named, on=today, target=fact.id, why=why)
     if today < fact.public_until:
         raise errors.DateInFuture(
             field="public_until", on=fact.public_until, limit=today, today=today
@@ -174,7 +200,10 @@ def decide_end_of_publicity(fact: Fact, *, today: date) -> PublicityEnded:
 def _check_order(fact: Fact, act: str, on: date) -> None:
     if on < fact.since:
         raise errors.DateOrder(
-            later=act, later_on=on, earlier=f"fact {fact.id}", earlier_on=fact.since
+            later=ACT_NAMES[act],
+            later_on=on,
+            earlier=Words(f"fact {fact.id}", f"记录 {fact.id}"),
+            earlier_on=fact.since,
         )
     why: Words | None = None
     if "overturned" in fact.acts:
@@ -196,7 +225,7 @@ def _check_order(fact: Fact, act: str, on: date) -> None:
     elif act == "removed" and "removed" in fact.acts:
         why = Words("it was already removed", "已移出名单")
     if why is not None:
-        raise errors.ActConflict(act=act, on=on, target=fact.id, why=why)
+        raise errors.ActConflict(act=ACT_NAMES[act], on=on, target=fact.id, why=why)
 
 
 def _check_repair(fact: Fact, on: date, rulebook: Rulebook) -> None:

@@ -18,6 +18,14 @@ class Words(NamedTuple):
     zh: str
 
 
+PURPOSES = {
+    "production": Words("production", "正式"),
+    "demonstration": Words("demonstration", "演示"),
+    "test-data": Words("test-data", "测试数据"),
+}
+"""What a ledger may be opened for."""
+
+
 class LedgerError(Exception):
     """The ledger refused the request."""
 
@@ -62,7 +70,7 @@ class WrongStatus(LedgerError):
     """Provider {provider} is {status}; this needs {needed}."""
 
     code = "wrong-status"
-    zh = "服务商 {provider} 当前状态为 {status}，该操作要求 {needed}。"
+    zh = "服务商 {provider} 当前状态为「{status}」，该操作要求「{needed}」。"
 
 
 class UnknownTarget(LedgerError):
@@ -76,7 +84,7 @@ class WrongTarget(LedgerError):
     """Fact {target} is a {kind}; {act} applies only to {needed}."""
 
     code = "wrong-target"
-    zh = "记录 {target} 的种类是 {kind}，{act} 只适用于 {needed}。"
+    zh = "记录 {target} 的种类是「{kind}」，「{act}」只适用于「{needed}」。"
 
 
 class DuplicateFact(LedgerError):
@@ -107,7 +115,7 @@ class Backdated(LedgerError):
     """{act} is dated {on}, more than {days} days before the recording day {today}."""
 
     code = "backdated"
-    zh = "{act} 的日期 {on} 早于记录日 {today} 超过 {days} 日。"
+    zh = "「{act}」的日期 {on} 早于记录日 {today} 超过 {days} 日。"
 
 
 class CodeNotInForce(LedgerError):
@@ -170,7 +178,7 @@ class ActConflict(LedgerError):
     """{act} on {on} does not fit fact {target}: {why}."""
 
     code = "act-conflict"
-    zh = "{on} 的 {act} 与记录 {target} 不符：{why}。"
+    zh = "{on} 的「{act}」与记录 {target} 不符：{why}。"
 
 
 class RepairTooEarly(LedgerError):
@@ -220,7 +228,7 @@ class NotAllowed(LedgerError):
 
     code = "not-allowed"
     status = 403
-    zh = "{organisation} 的 {role} 角色无权执行：{what}。"
+    zh = "{organisation}（{role}）无权{what}。"
 
 
 class LedgerNotOpened(LedgerError):
@@ -235,7 +243,7 @@ class LedgerAlreadyOpened(LedgerError):
     """This database already holds the ledger {name!r} ({purpose}), at position {position}."""
 
     code = "ledger-already-opened"
-    zh = "该数据库已开立账本 {name!r}（{purpose}），位置 {position}。"
+    zh = "该数据库已开立账本「{name}」（{purpose}），位置 {position}。"
 
 
 class LedgerNotEmpty(LedgerError):
@@ -249,7 +257,7 @@ class WrongPurpose(LedgerError):
     """{what} is only possible in a ledger opened as {needed}; this one is {purpose}."""
 
     code = "wrong-purpose"
-    zh = "{what} 只能在用途为 {needed} 的账本中进行；本账本用途为 {purpose}。"
+    zh = "{what}只能在{needed}账本中进行；本账本为{purpose}账本。"
 
 
 class WrongVersion(LedgerError):

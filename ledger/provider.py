@@ -143,6 +143,12 @@ STATUS_AFTER: dict[type[Data], str] = {
     events.ProviderResumed: "admitted",
     events.ProviderExited: "exited",
 }
+STATUS_NAMES = {
+    "registered": Words("registered", "已登记"),
+    "admitted": Words("admitted", "已准入"),
+    "suspended": Words("suspended", "准入暂停"),
+    "exited": Words("exited", "已退出"),
+}
 STATUS_BEFORE: dict[type[Data], tuple[str, ...]] = {
     events.ProviderAdmitted: ("registered",),
     events.ProviderSuspended: ("admitted",),
@@ -155,7 +161,8 @@ def decide(state: Provider, command: Data, bench: Bench) -> Sequence[Data]:
     """The events that `command` leads to. Raises LedgerError; the state stays as it is."""
     if isinstance(command, events.ProviderRegistered):
         if state.status != "unknown":
-            raise errors.ProviderExists(provider=state.identifier, status=state.status)
+            status = STATUS_NAMES[state.status]
+            raise errors.ProviderExists(provider=state.identifier, status=status)
         return [command]
     if state.status == "unknown":
         raise errors.UnknownProvider(provider=state.identifier)
@@ -184,7 +191,9 @@ def _decide_status(state: Provider, command: Any, bench: Bench) -> Data:
     needed = STATUS_BEFORE[type(command)]
     if state.status not in needed:
         raise errors.WrongStatus(
-            provider=state.identifier, status=state.status, needed=" / ".join(needed)
+            provider=state.identifier,
+            status=STATUS_NAMES[state.status],
+            needed=Words(" / ".join(needed), "或".join(STATUS_NAMES[one].zh for one in needed)),
         )
     bench.check_past("decided_on", command.decided_on)
     if command.decided_on < state.status_since:

@@ -314,7 +314,7 @@ def decide_opening(state: Rulebooks, command: LedgerOpened) -> Sequence[Data]:
     """Open the ledger. Raises LedgerAlreadyOpened or InvalidRulebook."""
     if state.opening is not None:
         raise errors.LedgerAlreadyOpened(
-            name=state.opening.name, purpose=state.opening.purpose, position=1
+            name=state.opening.name, purpose=errors.PURPOSES[state.opening.purpose], position=1
         )
     parse_rulebook(command.rulebook)
     return [command]

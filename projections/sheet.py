@@ -8,6 +8,7 @@ authority, so that it closes and tells nothing else. A provider that is not regi
 from __future__ import annotations
 
 import unicodedata
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -26,6 +27,10 @@ from projections.scores import Scores
 from projections.scoring import Result, score
 
 MAX_REASONS = 4
+OWN_REASONS = frozenset(
+    {"EXPIRED", "SUSPENDED_BY_REVIEW", "MERIT_EXPIRED", "MERIT_BEFORE_DELISTING"}
+)
+"""Reasons (scoring.md) that lie in the item itself and tell of nothing else."""
 SEARCH_COLUMNS = ("provider", "name", "grade", "score", "status")
 
 
@@ -62,7 +67,7 @@ class Sheets:
         said = self._said(shown)
         adverse = [item for item in shown if item.kind != "REWARD"]
         falls = next_falls(facts, rules.scales, as_of=today)
-        view = _View(rules, points, falls)
+        view = _View(rules, points, falls, _not_counted(result, shown, said))
         reasons = sorted(
             (item for item in adverse if Decimal(points[str(item.id)]) < 0),
             key=lambda item: (Decimal(points[str(item.id)]), str(item.id)),
@@ -99,6 +104,18 @@ class Sheets:
             for position, one in envelopes
         }
 
+    def sample(self) -> str | None:
+        """A company with something to explain: the one whose penalty is shown the longest.
+
+        The same from day to day as long as nothing graver is recorded; None where there is none.
+        """
+        rows = self._ledger.rows(
+            f"SELECT subject FROM {self._disclosure.schema}.items WHERE kind = 'PENALTY'"
+            " AND NOT (overturned OR repaired OR ended) AND starts_with(subject, '91')"
+            " ORDER BY shown_until DESC, position LIMIT 1".encode()
+        )
+        return str(rows[0][0]) if rows else None
+
     def search(
         self, q: str, grade: str | None, after: str, limit: int, *, today: date
     ) -> list[dict[str, Any]]:
@@ -134,6 +151,27 @@ def _points(result: Result, shown: Sequence[Item]) -> dict[str, str]:
     return points
 
 
+def _not_counted(result: Result, shown: Sequence[Item], said: Mapping[int, Said]) -> dict[str, str]:
+    """Why an item costs or brings nothing, by id.
+
+    That another finding of its incident counts instead is said only where that one is shown too.
+    """
+    lines = {str(line["fact"]): line for line in result["contributions"]}
+    incidents: defaultdict[str, list[str]] = defaultdict(list)
+    for item in shown:
+        if incident := said[item.position].data.get("incident"):
+            incidents[incident].append(str(item.id))
+    found: dict[str, str] = {}
+    for item in shown:
+        id = str(item.id)
+        reason = str(lines[id]["reason"]) if id in lines else ""
+        others = incidents[said[item.position].data.get("incident", "")]
+        counts = any(str(lines[one]["points"]).startswith("-") for one in others if one in lines)
+        if reason in OWN_REASONS or (reason == "SAME_INCIDENT" and counts):
+            found[id] = reason
+    return found
+
+
 def _explanation(
     result: Result, shown: Sequence[Item], points: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -155,6 +193,7 @@ class _View:
     rules: Rulebooks
     points: Mapping[str, str]
     falls: Mapping[str, tuple[date, Decimal]]
+    not_counted: Mapping[str, str]
 
     def item(self, item: Item, said: Said) -> dict[str, Any]:
         """An adverse item."""
@@ -181,6 +220,7 @@ class _View:
             "status": status,
             "late_entry": self.late(said, decided_on),
             "points": self.points[str(item.id)],
+            "not_counted": self.not_counted.get(str(item.id)),
             "next_step": self.next_step(item),
         }
 
@@ -197,6 +237,7 @@ class _View:
             "on": data["on"],
             "late_entry": self.late(said, data["on"]),
             "points": self.points[str(item.id)],
+            "not_counted": self.not_counted.get(str(item.id)),
         }
 
     def late(self, said: Said, decided_on: str) -> bool:

@@ -353,7 +353,11 @@ def test_the_ledger_tells_what_it_is(served: Served) -> None:
     found = served.get("/v1/ledger").json()
     answers.LedgerFacts.model_validate(found)
     assert found["head"] == served.head()
-    assert found["rulebooks"][0] == {"version": "RB-2026.1", "in_force_from": "2024-01-01"}
+    first = {"version": "RB-2026.1", "in_force_from": "2024-01-01", "position": 1}
+    assert found["rulebooks"][0] == first
+    # Whoever needs the codes finds them there.
+    event = served.get("/v1/events/1").json()
+    assert event["data"]["rulebook"]["items"]["families"]["AD_FALSE_CLAIM"]["category"] == "ADVERT"
 
 
 # --- is all well? --------------------------------------------------------------------------------

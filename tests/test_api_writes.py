@@ -93,7 +93,7 @@ def test_the_admission_runs_its_course(served: Served, provider: str) -> None:
         position = positioned(served.post(f"/v1/providers/{provider}/{path}", body_of(command)))
         assert event_at(served, position)["data"]["document_no"] == command.document_no
     again = served.post(f"/v1/providers/{provider}/admission", body_of(given.admit()))
-    assert "exited" in problem(again, 409, "wrong-status")["detail"]
+    assert "当前状态为「已退出」" in problem(again, 409, "wrong-status")["detail"]
 
 
 def test_later_decisions_work_on_the_fact_that_the_address_names(

@@ -170,6 +170,7 @@ def test_a_sheet_in_full(world: World) -> None:
                 "status": "EFFECTIVE",
                 "late_entry": False,
                 "points": "-20.00",
+                "not_counted": None,
                 "next_step": {"on": "2027-02-12", "points": "-15.00"},
             }
         ],
@@ -183,6 +184,7 @@ def test_a_sheet_in_full(world: World) -> None:
                 "on": "2026-02-01",
                 "late_entry": False,
                 "points": "4.00",
+                "not_counted": None,
             }
         ],
         "explanation": {
@@ -493,3 +495,24 @@ def test_what_was_recorded_late_is_marked(world: World) -> None:
     for kinds in ("items", "merits"):
         marks = {one.get("decided_on") or one["on"]: one["late_entry"] for one in sheet[kinds]}
         assert marks == {late.isoformat(): True, soon.isoformat(): False}
+
+
+def test_why_an_item_counts_nothing_is_said_where_it_tells_of_nothing_hidden(
+    world: World,
+) -> None:
+    grave = {"severity": "S3", "severity_reason": given.evidence()}
+    counted = world.record(given.penalty(incident="I-1", **grave))
+    beside = world.record(given.penalty(incident="I-1"))
+    last_year = dict.fromkeys(("occurred_on", "decided_on", "served_on"), date(2025, 3, 1))
+    world.record(given.penalty(incident="I-2", public_until=date(2026, 3, 1), **grave, **last_year))
+    beside_hidden = world.record(given.penalty(incident="I-2"))
+    old = world.record(given.reward(on=date(2023, 1, 1)))
+    sheet = world.sheet()
+    told = {one["id"]: (one["points"], one["not_counted"]) for one in sheet["items"]}
+    assert told == {
+        counted.id: ("-30.00", None),
+        beside.id: ("0.00", "SAME_INCIDENT"),
+        beside_hidden.id: ("0.00", None),
+    }
+    [merit] = sheet["merits"]
+    assert (merit["id"], merit["points"], merit["not_counted"]) == (old.id, "0.00", "MERIT_EXPIRED")
