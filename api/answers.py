@@ -79,6 +79,15 @@ class ScoreLine(BaseModel):
     points: Amount
 
 
+class Case(Answer):
+    """A case of the offline command: `chengxin score` computes the same result from it."""
+
+    facts: list[dict[str, Any]]
+    rulebooks: list[dict[str, Any]]
+    as_of: DayText
+    known_at: DayText
+
+
 class FullScore(Answer):
     """The explained score with every contribution, for officers, auditors and the provider."""
 

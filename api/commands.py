@@ -19,10 +19,10 @@ from starlette.types import Message, Receive, Scope, Send
 from api import openapi, problems
 from api.body import check_exact, read_json
 from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
-from api.security import ROLES, Claims, Tokens, claims_of, header_values
+from api.security import Claims, Tokens, claims_of, header_values, not_allowed
 from ledger import acts, events
 from ledger.appender import Key
-from ledger.errors import DuplicateFact, NotAllowed, OutcomeUnknown, Words
+from ledger.errors import DuplicateFact, OutcomeUnknown, Words
 from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.handle import Desk, Receipt
@@ -288,12 +288,6 @@ def check_issuer(command: Data, claims: Claims) -> None:
             f"记录 {issuer.kind} 类机构的决定（只可记录 {kind} 类）",
         )
         raise not_allowed(claims, what)
-
-
-def not_allowed(claims: Claims, what: Words) -> NotAllowed:
-    """The refusal of what a role may not do."""
-    role = Words(claims.role, ROLES[claims.role])
-    return NotAllowed(role=role, organisation=claims.organisation, what=what)
 
 
 def key_of(request: Request, claims: Claims, tokens: Tokens, order: Order) -> Key | None:

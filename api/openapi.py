@@ -204,6 +204,13 @@ READS = {
         ANYBODY,
         may_be_unchanged=True,
     ),
+    "/v1/providers/{identifier}/case": Read(
+        "reads",
+        "评分所依据的记录与规则 · What the score is computed from",
+        json_answer(answers.Case),
+        (401, 403, 404, 422, 500, 503),
+        [BEARER],
+    ),
     "/v1/providers/{identifier}/events": Read(
         "reads",
         "服务商的事件 · The events of a provider",

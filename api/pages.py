@@ -25,6 +25,7 @@ from starlette.routing import Route
 from api import wording
 from api.layout import bands_in_words, scale_of, sheet_view
 from api.problems import AWAY, TAGS
+from api.replies import is_fresh
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import InvalidIdentifier, LedgerError, LedgerNotOpened, Unavailable
@@ -78,13 +79,6 @@ def read_assets() -> dict[str, Asset]:
         digest = hashlib.sha256(body).hexdigest()[:16]
         found[name] = Asset(f"/static/{stem}.{digest}.{suffix}", body, media_type)
     return found
-
-
-def is_fresh(request: Request, etag: str) -> bool:
-    """Whether the reader's copy is the same (RFC 9110 §13.1.2: a weak comparison)."""
-    known = request.headers.get("if-none-match", "")
-    tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
-    return bool(tags & {etag, "*"})
 
 
 def asked(request: Request, name: str) -> str:

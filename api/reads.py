@@ -7,7 +7,6 @@ block and therefore run in threads (`ledger.database.reading`).
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,10 +18,17 @@ from fastapi import Path, Query, Request, Response
 from fastapi.routing import APIRoute
 
 from api import lines, openapi
-from api.pages import is_fresh
-from api.refusals import Behind, DayNotPublic, Flaw, SchemaBroken, UnknownPosition, UnknownType
-from api.replies import reply, unchanged
-from api.security import Tokens, claims_of
+from api.refusals import (
+    Behind,
+    DayNotPublic,
+    Flaw,
+    SchemaBroken,
+    TokenMissing,
+    UnknownPosition,
+    UnknownType,
+)
+from api.replies import is_fresh, public, reply, unchanged, weak_tag
+from api.security import Tokens, claims_of, not_allowed
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
@@ -60,12 +66,18 @@ UNPRINTABLE_TEXT = Words(
     "control and format characters are not allowed", "不允许控制字符和格式字符"
 )
 
+READ_THE_FACTS = Words("read the facts of this provider", "查阅该服务商的记录")
+
 Identifier = Annotated[
     str, Path(min_length=1, max_length=240, description=openapi.IDENTIFIER["description"])
 ]
 MinPosition = Annotated[
     int | None,
     Query(ge=1, le=2**53 - 1, description="Answer only once this position is in the answer."),
+]
+AsOf = Annotated[
+    str | None,
+    Query(pattern=DAY, json_schema_extra={"format": "date"}, description="Today if none."),
 ]
 After = Annotated[
     int, Query(ge=0, le=2**53 - 1, description="Only what comes after this position.")
@@ -100,6 +112,7 @@ class Reads:
             APIRoute(path, endpoint, methods=["GET"], **openapi.of_read(path))
             for path, endpoint in (
                 ("/v1/providers/{identifier}/score", self.score),
+                ("/v1/providers/{identifier}/case", self.case),
                 ("/v1/providers/{identifier}/events", self.events),
                 ("/v1/events/{position}", self.event),
                 ("/v1/disclosure/providers", self.search),
@@ -114,10 +127,7 @@ class Reads:
         self,
         request: Request,
         identifier: Identifier,
-        as_of: Annotated[
-            str | None,
-            Query(pattern=DAY, json_schema_extra={"format": "date"}, description="Today if none."),
-        ] = None,
+        as_of: AsOf = None,
         min_position: MinPosition = None,
     ) -> Response:
         """The explained score of a day: in full for whom it concerns, else the public one."""
@@ -135,6 +145,23 @@ class Reads:
         if tag is not None and is_fresh(request, tag.removeprefix("W/")):
             return unchanged(tag, reader)
         return reply(await reading(self._full_score, subject, day), reader, tag=tag)
+
+    async def case(self, request: Request, identifier: Identifier, as_of: AsOf = None) -> Response:
+        """What the score of a day is computed from, as `chengxin score` reads it."""
+        claims = claims_of(request, self._tokens)
+        if claims is None:
+            raise TokenMissing
+        subject = parse_identifier(identifier)
+        if not claims.reader.sees_all_of(subject):
+            raise not_allowed(
+                claims, Words("read the facts of this provider", "查阅该服务商的记录")
+            )
+        today = local_day(self._clock())
+        day = today if as_of is None else day_of(as_of)
+        found = await reading(self._scores.case, subject, as_of=day, known_at=today)
+        if found is None:
+            raise UnknownProvider(provider=subject)
+        return reply(found, claims.reader)
 
     def _full_score(self, subject: str, day: date) -> dict[str, Any]:
         found = self._scores.explain(subject, as_of=day, today=local_day(self._clock()))
@@ -303,20 +330,6 @@ def rulebook_in(stored: Stored) -> dict[str, object]:
     book = orjson.loads(stored.state)["data"]["rulebook"]
     named = {name: book[name] for name in ("version", "in_force_from")}
     return {**named, "position": stored.position}
-
-
-def weak_tag(what: str | bytes) -> str:
-    """A weak entity tag: an answer also names the log's position, which moves without it."""
-    text = what.encode() if isinstance(what, str) else what
-    return f'W/"{hashlib.sha256(text).hexdigest()[:32]}"'
-
-
-def public(request: Request, content: dict[str, Any], reader: Reader = PUBLIC) -> Response:
-    """What everybody may see; its tag tells nothing that it does not say itself."""
-    tag = weak_tag(orjson.dumps(content | {"position": 0}))
-    if is_fresh(request, tag.removeprefix("W/")):
-        return unchanged(tag, reader)
-    return reply(content, reader, tag=tag)
 
 
 def day_of(text: str) -> date:

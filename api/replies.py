@@ -6,8 +6,11 @@ time, so that nobody serves a withdrawn item.
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 import orjson
-from fastapi import Response
+from fastapi import Request, Response
 
 from projections.disclosure import PUBLIC, Reader
 
@@ -32,3 +35,24 @@ def caching(reader: Reader, tag: str | None) -> dict[str, str]:
         "Vary": "Authorization",
     }
     return headers if tag is None else headers | {"ETag": tag}
+
+
+def weak_tag(what: str | bytes) -> str:
+    """A weak entity tag: an answer also names the log's position, which moves without it."""
+    text = what.encode() if isinstance(what, str) else what
+    return f'W/"{hashlib.sha256(text).hexdigest()[:32]}"'
+
+
+def public(request: Request, content: dict[str, Any], reader: Reader = PUBLIC) -> Response:
+    """What everybody may see; its tag tells nothing that it does not say itself."""
+    tag = weak_tag(orjson.dumps(content | {"position": 0}))
+    if is_fresh(request, tag.removeprefix("W/")):
+        return unchanged(tag, reader)
+    return reply(content, reader, tag=tag)
+
+
+def is_fresh(request: Request, etag: str) -> bool:
+    """Whether the reader's copy is the same (RFC 9110 §13.1.2: a weak comparison)."""
+    known = request.headers.get("if-none-match", "")
+    tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
+    return bool(tags & {etag, "*"})

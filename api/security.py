@@ -28,7 +28,7 @@ from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmErr
 from joserfc.jwk import OKPKey
 
 from api import refusals
-from ledger.errors import InvalidIdentifier
+from ledger.errors import InvalidIdentifier, NotAllowed, Words
 from ledger.identity import Actor, parse_identifier
 from projections.disclosure import Reader
 
@@ -209,6 +209,12 @@ class Tokens:
             not_before=max(given["nbf"], given["iat"]),
             expires=given["exp"],
         )
+
+
+def not_allowed(claims: Claims, what: Words) -> NotAllowed:
+    """The refusal of what a role may not do."""
+    role = Words(claims.role, ROLES[claims.role])
+    return NotAllowed(role=role, organisation=claims.organisation, what=what)
 
 
 def claims_of(request: Request, tokens: Tokens | None) -> Claims | None:

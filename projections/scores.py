@@ -236,6 +236,23 @@ class Scores:
             "facts": {id: about[at] for id, at in told},
         }
 
+    def case(self, subject: str, *, as_of: date, known_at: date) -> dict[str, Any] | None:
+        """What the score of a day is computed from, as the offline command reads it.
+
+        None for an unknown provider.
+        """
+        current = self.current(subject)
+        if current is None or current["score"] is None:
+            return None
+        position = self.position()
+        rows = self._ledger.rows(self._facts, [subject, position, position])
+        return {
+            "facts": [orjson.loads(row[0]) for row in rows],
+            "rulebooks": [book.scoring for book in self.rulebooks(position).books],
+            "as_of": as_of.isoformat(),
+            "known_at": known_at.isoformat(),
+        }
+
     def current(self, subject: str) -> dict[str, Any] | None:
         """The row as it stands, or None for an unknown provider."""
         columns = (*CURRENT, *SUMMARY)

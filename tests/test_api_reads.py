@@ -19,6 +19,7 @@ from ledger.database import Database
 from ledger.events import EVENT_TYPES, SCHEMA_PREFIX
 from projections.disclosure import ALL_ROLES
 from projections.runner import advance
+from projections.scoring import score_line
 from tests import given
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, positioned, problem, serving
@@ -98,6 +99,21 @@ def test_the_public_explanation_closes_and_names_only_public_items(
 def test_who_sees_the_whole_explanation(served: Served, provider: str, role: str | None) -> None:
     found = score(served, provider, role)
     assert found["audience"] == ("full" if role in ALL_ROLES else "public")
+
+
+def test_anybody_entitled_can_compute_the_score_again(served: Served, provider: str) -> None:
+    path = f"/v1/providers/{provider}"
+    for day in (given.TODAY, given.TODAY - timedelta(days=200), given.TODAY + timedelta(days=200)):
+        response = served.get(f"{path}/case?as_of={day}", "auditor")
+        answers.Case.model_validate(response.json())
+        line, good = score_line(response.content)
+        again, told = orjson.loads(line), served.get(f"{path}/score?as_of={day}", "auditor").json()
+        assert good
+        assert again.pop("known_at") == given.TODAY.isoformat()
+        assert again == {name: told[name] for name in again}
+    problem(served.get(f"{path}/case"), 401, "token-missing")
+    problem(served.get(f"{path}/case", "platform"), 403, "not-allowed")
+    problem(served.get("/v1/providers/HK-CR-404/case", "auditor"), 404, "unknown-provider")
 
 
 def test_a_provider_sees_its_own_and_no_other_in_full(served: Served, provider: str) -> None:
