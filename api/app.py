@@ -12,7 +12,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import uvicorn
@@ -29,6 +28,7 @@ from api.pages import Pages
 from api.pages import routes as page_routes
 from api.reads import Reads
 from api.refusals import NotFound
+from api.release import VERSION
 from api.replies import reply
 from api.security import Tokens
 from api.settings import Settings
@@ -40,10 +40,6 @@ from projections.disclosure import Disclosure
 from projections.scores import Scores
 from projections.sheet import Sheets
 
-try:
-    VERSION = version("chengxin-ledger")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    VERSION = "0"
 ABOUT: dict[str, Any] = {
     "title": "Chengxin Ledger 诚信账本",
     "version": VERSION,

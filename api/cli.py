@@ -17,7 +17,20 @@ import typer
 
 from api import operate
 from api.options import NOBODY, OPERATOR, DataDir, Json, settings_of, tokens_of
-from api.terminal import REFUSED, UNAVAILABLE, USAGE, fail, put, put_json, tell, words
+from api.roles import ROLES
+from api.start import interruptible
+from api.terminal import (
+    INTERRUPTED,
+    REFUSED,
+    UNAVAILABLE,
+    USAGE,
+    fail,
+    put,
+    put_json,
+    tell,
+    told,
+    words,
+)
 from ledger.errors import LedgerError
 from ledger.identity import Actor
 from ledger.store import system_clock
@@ -36,9 +49,40 @@ app = typer.Typer(
 app.add_typer(operate.app)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from api.release import VERSION
+
+        put(f"chengxin {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_tell_version,
+            help=words("Print the version.", "输出版本号。"),
+        ),
+    ] = False,
+) -> None:
+    """What comes before the name of a command."""
+
+
 @app.command(help=words("Issue a token for the HTTP interface.", "签发访问接口所用的令牌。"))
 def token(
-    role: Annotated[str, typer.Option(help=words("Such as registrar.", "角色，如 registrar。"))],
+    role: Annotated[
+        str,
+        typer.Option(
+            help=words(
+                f"One of {', '.join(ROLES)}.",
+                f"角色，取其一：{' '.join(f'{code}（{name}）' for code, name in ROLES.items())}",
+            )
+        ),
+    ],
     org: Annotated[
         str,
         typer.Option(
@@ -58,12 +102,14 @@ def token(
     as_json: Json = False,
 ) -> None:
     """`chengxin token`."""
+    from api.security import NoToken
+
     settings = settings_of(data_dir=data_dir, token_hours=hours)
     tokens = tokens_of(settings)
     try:
         issued = tokens.issue(role=role, organisation=org, ref=ref, hours=settings.token_hours)
-    except ValueError as error:
-        fail(USAGE, str(error))
+    except NoToken as error:
+        fail(USAGE, told(error.reason))
     if not as_json:
         put(issued)
         return
@@ -134,11 +180,17 @@ def import_file(
     as_json: Json = False,
 ) -> None:
     """`chengxin import`."""
-    from api.intake import take_in
-    from api.mapping import load_mapping
-    from api.storage import database_of
+    with interruptible():
+        from api.intake import take_in
+        from api.mapping import load_mapping
+        from api.security import NO_ORGANISATION
+        from api.storage import database_of
 
     settings = settings_of(data_dir=data_dir)
+    try:
+        actor = Actor(org, "registrar", NOBODY)
+    except ValueError:
+        fail(USAGE, words(f"--org {org!r}: ", f"--org {org!r}：") + told(NO_ORGANISATION))
     importing = load_mapping(mapping)
     digest = tokens_of(settings).digest
     try:
@@ -147,7 +199,7 @@ def import_file(
                 file,
                 importing,
                 database,
-                actor=Actor(org, "registrar", NOBODY),
+                actor=actor,
                 digest=digest,
                 clock=system_clock,
                 dry_run=dry_run,
@@ -189,23 +241,32 @@ def tail(
         fail(USAGE, words("--token is missing", "缺少 --token"))
     try:
         feed = Feed(url, token, language=words("en", "zh-CN"))
+    except ValueError:
+        fail(USAGE, words(f"{url!r} is no http or https URL", f"{url!r} 不是 http 或 https 网址"))
+
+    def broken(why: str) -> None:
+        why = why or words("the server ended the stream", "服务端结束了事件流")
+        tell(words(f"chengxin: {url}: {why}; trying again", f"chengxin: {url}：{why}，正在重试"))
+
+    def mended() -> None:
+        tell(words(f"chengxin: {url}: connected again", f"chengxin: {url}：已重新连接"))
+
+    try:
         start = feed.head() if after is None else after
-        for line in feed.lines(start, waiting=lambda why: tell(f"chengxin: {why}")):
+        for line in feed.lines(start, broken=broken, mended=mended):
             put(line)
-    except ValueError as error:
-        fail(USAGE, str(error))
     except Refused as error:
         fail(REFUSED, str(error))
     except Away as error:
-        fail(UNAVAILABLE, f"{url}: {error}")
+        fail(UNAVAILABLE, words(f"{url}: {error}", f"{url}：{error}"))
 
 
 def _failure(error: Exception) -> tuple[int, str] | None:
     """The exit code and message of what is the user's or the operator's to mend."""
     import psycopg
 
+    from api.complaint import MappingError
     from api.csvfile import NoHeader
-    from api.mapping import MappingError
     from api.security import KeyFileError
     from api.serve import PortTaken
     from ledger.database import MigrationError
@@ -219,10 +280,12 @@ def _failure(error: Exception) -> tuple[int, str] | None:
             "the database has no schema of this version; run `chengxin migrate`",
             "数据库没有本版本的结构，请先运行 `chengxin migrate`",
         )
+    if isinstance(error, MappingError | NoHeader):
+        return USAGE if isinstance(error, MappingError) else REFUSED, told(error.reason)
     kinds: list[tuple[int, tuple[type[Exception], ...]]] = [
         (UNAVAILABLE, (psycopg.OperationalError, EmbeddedError, PortTaken)),
-        (USAGE, (MappingError, KeyFileError)),
-        (REFUSED, (NoHeader, MigrationError, OSError)),
+        (USAGE, (KeyFileError,)),
+        (REFUSED, (MigrationError, OSError)),
     ]
     for code, classes in kinds:
         if isinstance(error, classes):
@@ -231,12 +294,19 @@ def _failure(error: Exception) -> tuple[int, str] | None:
 
 
 def main() -> None:
-    """The command `chengxin`."""
+    """The command `chengxin`, once all that it needs to begin with is imported."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _run() -> None:
     try:
         app()
     except Exception as error:
-        told = _failure(error)
-        if told is None:
+        failure = _failure(error)
+        if failure is None:
             raise
-        tell(f"chengxin: {told[1]}")
-        sys.exit(told[0])
+        tell(f"chengxin: {failure[1]}")
+        sys.exit(failure[0])

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_or
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from api.complaint import Unfit
 from ledger.calendar import read_day
 from ledger.errors import Words
 from ledger.identity import EvidenceDigest
@@ -66,11 +67,17 @@ class Source(BaseModel):
     def _one_origin(self) -> Self:
         named = [name for name in ORIGINS if name in self.model_fields_set]
         if len(named) != 1:
-            raise ValueError(f"name exactly one of {', '.join(ORIGINS)}")
+            raise Unfit(
+                f"name exactly one of {', '.join(ORIGINS)}",
+                f"须且只能写明其中一项：{'、'.join(ORIGINS)}",
+            )
         if "default" in self.model_fields_set and self.when_missing == "omit":
-            raise ValueError('`default` and `when_missing = "omit"` exclude each other')
+            raise Unfit(
+                '`default` and `when_missing = "omit"` exclude each other',
+                '`default` 与 `when_missing = "omit"` 不能并用',
+            )
         if self.values is not None and self.date is not None:
-            raise ValueError("`values` and `date` exclude each other")
+            raise Unfit("`values` and `date` exclude each other", "`values` 与 `date` 不能并用")
         placeholders(self.template or "")
         return self
 
@@ -82,13 +89,16 @@ class Source(BaseModel):
 
 
 def placeholders(template: str) -> list[str]:
-    """The columns named in `{braces}`. Raises ValueError for anything but plain names."""
+    """The columns named in `{braces}`. Raises Unfit for anything but plain names."""
     found = []
     for _, name, form, conversion in string.Formatter().parse(template):
         if name is None:
             continue
         if not name or form or conversion:
-            raise ValueError(f"{template!r}: braces hold the name of a column and nothing else")
+            raise Unfit(
+                f"{template!r}: braces hold the name of a column and nothing else",
+                f"{template!r}：花括号内只能是列名",
+            )
         found.append(name)
     return found
 
@@ -118,7 +128,10 @@ def getter_of(source: Source, info: FieldInfo, *, missing: Sequence[str]) -> Get
     if source.digest_of_row is not None:
         return _digest_getter(source.digest_of_row, shape, many=get_origin(info.annotation) is list)
     if shape is EvidenceDigest:
-        raise ValueError('evidence from a file is `digest_of_row = "<custodian>"`')
+        raise Unfit(
+            'evidence from a file is `digest_of_row = "<custodian>"`',
+            '来自文件的证据写作 `digest_of_row = "<保管机构>"`',
+        )
     if "constant" in source.model_fields_set:
         constant = _checked(source.constant, info)
         return lambda cells, raw: constant
@@ -154,7 +167,10 @@ def _template_getter(
     names = placeholders(template)
     pieces = [(text, name) for text, name, _, _ in string.Formatter().parse(template)]
     if not names:
-        raise ValueError(f"the template {template!r} names no column; write it as a constant")
+        raise Unfit(
+            f"the template {template!r} names no column; write it as a constant",
+            f"模板 {template!r} 未引用任何列，请改写为常量",
+        )
 
     def get(cells: Cells, raw: bytes) -> object:
         if none_there.isdisjoint([cells[name] for name in names]):
@@ -168,7 +184,7 @@ def _template_getter(
 
 def _digest_getter(custodian: str, shape: Any, *, many: bool) -> Getter:
     if shape is not EvidenceDigest:
-        raise ValueError("`digest_of_row` is for evidence only")
+        raise Unfit("`digest_of_row` is for evidence only", "`digest_of_row` 只用于证据字段")
     EvidenceDigest(sha256="0" * 64, media_type="text/csv", size_bytes=0, custodian=custodian)
 
     def digest(cells: Cells, raw: bytes) -> object:
@@ -186,9 +202,12 @@ def _digest_getter(custodian: str, shape: Any, *, many: bool) -> Getter:
 
 def _conversion(source: Source, shape: Any, info: FieldInfo) -> Callable[[str], object]:
     if source.date is not None and shape is not date:
-        raise ValueError("`date` is for days only")
+        raise Unfit("`date` is for days only", "`date` 只用于日期字段")
     if (source.split is not None) != (shape is list):
-        raise ValueError("`split` belongs to a list, and a list needs it")
+        raise Unfit(
+            "`split` belongs to a list, and a list needs it",
+            "`split` 只用于列表字段，列表字段必须写明 `split`",
+        )
     if shape is list:
         return _list_reader(source)
     if source.values is not None:
@@ -197,18 +216,24 @@ def _conversion(source: Source, shape: Any, info: FieldInfo) -> Callable[[str], 
         formats = [source.date] if isinstance(source.date, str) else source.date or ["%Y-%m-%d"]
         return _day_reader(formats)
     if shape is bool:
-        raise ValueError("a yes or no needs `values`, a table that gives true and false")
+        raise Unfit(
+            "a yes or no needs `values`, a table that gives true and false",
+            "是非字段须以 `values` 写明何者为 true、何者为 false",
+        )
     if shape is int:
         return _read_integer
     if shape is str:
         return str
-    raise ValueError("it has fields of its own: write it as a table of them")
+    raise Unfit(
+        "it has fields of its own: write it as a table of them",
+        "该字段下还有字段，请写成由其组成的表",
+    )
 
 
 def _list_reader(source: Source) -> Callable[[str], object]:
     separator = source.split or ""
     if not separator:
-        raise ValueError("`split` is empty")
+        raise Unfit("`split` is empty", "`split` 不得为空")
     convert: Callable[[str], object] = str
     if source.values is not None:
         convert = _table_reader(source.values)

@@ -39,7 +39,11 @@ class Fault(NamedTuple):
 
 
 class NoHeader(ValueError):
-    """The file has no usable first record; the reason is the message."""
+    """The file has no usable first record, for this reason."""
+
+    def __init__(self, reason: Words) -> None:
+        super().__init__(reason.en)
+        self.reason = reason
 
 
 def unpacked(stream: io.BufferedReader) -> BinaryIO:
@@ -60,13 +64,16 @@ class CsvFile:
         self._ahead: deque[tuple[int, bytes] | Fault] = deque()
         first = next(self._read(), None)
         if first is None:
-            raise NoHeader("the file is empty")
+            raise NoHeader(Words("the file is empty", "文件为空"))
         if isinstance(first, Fault):
-            raise NoHeader(f"line {first.line}: {first.reason.en}")
+            why = first.reason
+            raise NoHeader(Words(f"line {first.line}: {why.en}", f"第 {first.line} 行：{why.zh}"))
         self.columns = [cell.strip() for cell in first.cells]
         twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:
-            raise NoHeader(f"line {first.line}: a column's name stands there twice: {twice}")
+            names = ", ".join(map(repr, twice))
+            en = f"line {first.line}: a column's name stands there twice: {names}"
+            raise NoHeader(Words(en, f"第 {first.line} 行：列名重复：{names}"))
 
     def __iter__(self) -> Iterator[Record | Fault]:
         wanted = len(self.columns)

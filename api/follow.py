@@ -37,39 +37,49 @@ class Feed:
         self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._host, self._port = parts.hostname, parts.port
         self._path = parts.path.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
+        self._language = {"Accept-Language": language}
+        self._headers = {"Authorization": f"Bearer {token}"} | self._language
 
     def head(self) -> int:
         """The server's last position. Raises Away or Refused."""
         connection = self._connection()
         try:
             # A server that is not ready says where it stands too.
-            response = _ask(connection, f"{self._path}/readyz", {}, allowed=(200, 503))
+            response = _ask(connection, f"{self._path}/readyz", self._language, allowed=(200, 503))
             return int(json.loads(response.read(MAX_LINE_BYTES))["head"])
         except (ValueError, KeyError, TypeError, OSError, HTTPException) as error:
-            raise Away(str(error)) from error
+            raise Away(_why(error)) from error
         finally:
             connection.close()
 
-    def lines(self, after: int, *, waiting: Callable[[str], None]) -> Iterator[str]:
-        """The lines beyond a position, for ever; `waiting` is told why there are none now.
+    def lines(
+        self, after: int, *, broken: Callable[[str], None], mended: Callable[[], None]
+    ) -> Iterator[str]:
+        """The lines beyond a position, for ever.
 
-        Raises Refused; Away only if the server cannot be reached at all the first time.
+        `broken` is told of each break once, and why (nothing: the server ended the stream);
+        `mended` when the connection stands again. Raises Refused; Away only if the server cannot
+        be reached at all the first time.
         """
         failures = 0
-        reached = False
+        reached = away = False
         while True:
             try:
                 for position, line in self._stream(after):
+                    if away:
+                        away = False
+                        mended()
                     after, failures, reached = position, 0, True
                     if line:
                         yield line
-                why = "the server ended the stream"
+                why = ""
             except Away as error:
                 if not reached:
                     raise
                 why = str(error)
-            waiting(why)
+            if not away:
+                away = True
+                broken(why)
             time.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
             failures += 1
 
@@ -91,7 +101,7 @@ class Feed:
                     yield after, "\n".join(data)
                     data = []
         except (OSError, HTTPException, ValueError) as error:
-            raise Away(str(error) or type(error).__name__) from error
+            raise Away(_why(error)) from error
         finally:
             connection.close()
 
@@ -106,14 +116,20 @@ def _ask(
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
     except (OSError, HTTPException) as error:
-        raise Away(str(error) or type(error).__name__) from error
+        raise Away(_why(error)) from error
     if response.status in allowed:
         return response
     text = response.read(MAX_LINE_BYTES).decode(errors="replace")
     try:
-        why = str(json.loads(text)["detail"])
+        problem = json.loads(text)
+        why = f"{problem['detail']} [{problem['code']}]"
     except (ValueError, KeyError, TypeError):
         why = text[:200]
     if response.status in (408, 425, 429) or response.status >= 500:
         raise Away(f"{response.status}: {why}")
     raise Refused(f"{response.status}: {why}")
+
+
+def _why(error: Exception) -> str:
+    """Why there is no answer, without the number that the system gives it."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -33,6 +33,9 @@ BLOCK_ROWS = 500
 MAX_BLOCKS_UNDER_WAY = 6
 PATIENCE_SECONDS = 60.0
 BACK_OFF_SECONDS = 0.25
+RECORDED_OTHERWISE = Words(
+    "the row was recorded before, with other content", "该行此前已有记录，但内容不同"
+)
 
 T = TypeVar("T")
 
@@ -311,7 +314,10 @@ class Import:
 
     def _refuse_by(self, line: int, error: LedgerError) -> None:
         field = str(error.facts.get("field", "record"))
-        self._refuse(line, field, error.code, Words(str(error), error.chinese()))
+        # A row's key is of our own making: nobody who imports has seen it.
+        ours = isinstance(error, KeyReused)
+        reason = RECORDED_OTHERWISE if ours else Words(str(error), error.chinese())
+        self._refuse(line, field, error.code, reason)
 
     def _refuse(self, line: int, field: str, code: str, reason: Words) -> None:
         self.tally.refused += 1

@@ -14,7 +14,7 @@ from api.csvfile import CsvFile, unpacked
 from api.imports import Import, Issue, Rehearsal, Tally
 from api.mapping import Importing
 from api.options import run
-from api.terminal import Meter, tell, told, words
+from api.terminal import USAGE, Meter, fail, tell, told, words
 from ledger.database import Database
 from ledger.handle import Desk
 from ledger.identity import Actor
@@ -49,7 +49,7 @@ def take_in(
         if dry_run:
             ledger.appender.close()
             ledger.appender = Rehearsal(clock)
-        issues = stack.enter_context(report.open("wb")) if report is not None else None
+        issues = stack.enter_context(_opened(report)) if report is not None else None
         meter = stack.enter_context(Meter(path.name, words("rows", "行")))
 
         def advance(tally: Tally) -> None:
@@ -65,23 +65,31 @@ def take_in(
             advance=advance,
         )
         tally = run(work.run(file))
-        tell(summary(tally, dry_run=dry_run, rate=meter.rate(), seconds=meter.seconds()))
+        tell(summary(tally, dry_run=dry_run) + meter.pace())
     return tally
 
 
-def summary(tally: Tally, *, dry_run: bool, rate: str, seconds: float) -> str:
+def summary(tally: Tally, *, dry_run: bool) -> str:
     """What became of the rows, in words."""
     done = words("would be recorded", "行将记录") if dry_run else words("recorded", "行已记录")
+    subjects = "subject" if tally.registered == 1 else "subjects"
     parts = [
-        f"{tally.rows:,} {words('rows', '行')}",
+        f"{tally.rows:,} {words('row' if tally.rows == 1 else 'rows', '行')}",
         f"{tally.recorded:,} {done}",
-        f"{tally.registered:,} {words('subjects new', '个新主体')}",
+        f"{tally.registered:,} {words(f'{subjects} new', '个新主体')}",
         f"{tally.already_recorded:,} {words('recorded before', '行此前已记录')}",
         f"{tally.repeated:,} {words('repeated in the file', '行在文件中重复')}",
         f"{tally.skipped:,} {words('skipped', '行跳过')}",
         f"{tally.refused:,} {words('refused', '行被拒绝')}",
     ]
-    return words(", ", ",").join(parts) + f" ({seconds:.1f} s, {rate})"
+    return words(", ", "，").join(parts)
+
+
+def _opened(report: Path) -> BinaryIO:
+    try:
+        return report.open("wb")
+    except OSError as error:
+        fail(USAGE, f"--report {report}: {error.strerror}")
 
 
 def _report(issue: Issue, name: str, file: BinaryIO | None) -> None:

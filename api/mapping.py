@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic.fields import FieldInfo
 
 from api.column import ABSENT, BadCell, Cells, Getter, Source, getter_of, shape_of
+from api.complaint import MappingError, joined, placed, reason_of, reasons_of
 from ledger import events, findings, provider
 from ledger.errors import InvalidIdentifier, Words
 from ledger.events import Data, Purpose
@@ -43,10 +44,6 @@ COMMANDS: dict[str, type[Data]] = {
 GIVEN: dict[str, dict[str, object]] = {REGISTER: {"origin": "IMPORT"}}
 """Fields that are the importer's to say, not the mapping's."""
 IDENTIFIER = FieldInfo(annotation=str)
-
-
-class MappingError(ValueError):
-    """The mapping cannot be used; the message has every reason."""
 
 
 class Problem(NamedTuple):
@@ -156,24 +153,27 @@ class Importing:
         self.source = written.source
         self._row = written.row
         self._columns = {*written.row.key, *written.identifier.columns()}
-        self._reasons: list[str] = []
+        self._reasons: list[Words] = []
         self._check_encoding(written.source.encoding)
         self._identifier = self._getter(written.identifier, IDENTIFIER, "identifier")
         self._recordings = [self._recording(table) for table in written.record]
         if sum(one.command == REGISTER for one in self._recordings) > 1:
-            self._reasons.append("record: `register` stands there twice")
+            self._complain("record", "`register` stands there twice", "`register` 出现了两次")
         if self._reasons:
-            raise MappingError("; ".join(self._reasons))
+            raise MappingError(*joined(self._reasons))
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises MappingError if the mapping names a column that the file does not have."""
         reasons = []
         for name in sorted(self._columns - set(columns)):
             near = difflib.get_close_matches(name, columns, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(columns)}"
-            reasons.append(f"the file has no column {name!r} ({hint})")
+            all_of = ", ".join(columns)
+            en = f"did you mean {near[0]!r}?" if near else f"it has: {all_of}"
+            zh = f"是否应为 {near[0]!r}？" if near else f"文件中的列：{all_of}"
+            en, zh = f"the file has no column {name!r} ({en})", f"文件中没有列 {name!r}（{zh}）"
+            reasons.append(Words(en, zh))
         if reasons:
-            raise MappingError("; ".join(reasons))
+            raise MappingError(*joined(reasons))
 
     def read(self, line: int, cells: Cells, raw: bytes) -> Row:
         """The row's commands, none if it is to be skipped. Raises BadRow with every reason."""
@@ -224,24 +224,27 @@ class Importing:
     def _check_encoding(self, encoding: str) -> None:
         try:
             if '\n,"'.encode(encoding).removeprefix(b"\xef\xbb\xbf") != b'\n,"':
-                self._reasons.append(
-                    f"source.encoding: {encoding}: convert the file to UTF-8 first"
-                )
+                en, zh = "convert the file to UTF-8 first", "请先将文件转换为 UTF-8"
+                self._complain(f"source.encoding: {encoding}", en, zh)
         except (LookupError, UnicodeError) as error:
-            self._reasons.append(f"source.encoding: {error}")
+            self._complain("source.encoding", str(error), f"无法使用该编码：{error}")
+
+    def _complain(self, where: str, en: str, zh: str) -> None:
+        self._reasons.append(placed(where, en, zh))
 
     def _getter(self, source: Source, info: FieldInfo, where: str) -> Getter:
         try:
             return getter_of(source, info, missing=self.source.missing)
         except ValueError as error:
-            self._reasons.append(f"{where}: {error}")
+            self._complain(where, *reason_of(error))
             return lambda cells, raw: ABSENT
 
     def _recording(self, table: RecordTable) -> Recording:
         model = COMMANDS.get(table.command)
         if model is None:
             known = ", ".join(COMMANDS)
-            self._reasons.append(f"record: there is no command {table.command!r}, only {known}")
+            en = f"there is no command {table.command!r}, only {known}"
+            self._complain("record", en, f"没有命令 {table.command!r}，只有：{known}")
             return Recording(table.command, table.when, Data, {})
         if table.when is not None:
             self._columns.add(table.when.column)
@@ -266,12 +269,13 @@ class Importing:
             if name in fields:
                 plan[name] = self._field(info, fields[name], f"{where}: {name}")
             elif info.is_required():
-                self._reasons.append(f"{where}: the field {name} is missing")
+                self._complain(where, f"the field {name} is missing", f"缺少字段 {name}")
         for name in set(fields) - set(model.model_fields):
             known = ", ".join(model.model_fields)
-            self._reasons.append(f"{where}: there is no field {name}, only {known}")
+            en = f"there is no field {name}, only {known}"
+            self._complain(where, en, f"没有字段 {name}，只有：{known}")
         for name in set(fields) & set(given or {}):
-            self._reasons.append(f"{where}: {name} is not yours to set")
+            self._complain(where, f"{name} is not yours to set", f"{name} 不得由映射设定")
         return plan
 
     def _field(self, info: FieldInfo, written: Any, where: str) -> Getter | Plan:
@@ -280,7 +284,7 @@ class Importing:
         if nested and shape is not EvidenceDigest:
             if isinstance(written, dict):
                 return self._plan(shape, written, where)
-            self._reasons.append(f"{where}: write it as a table of its fields")
+            self._complain(where, "write it as a table of its fields", "请写成由其字段组成的表")
             return {}
         try:
             # A plain value is a constant written shortly.
@@ -288,7 +292,7 @@ class Importing:
             source = Source.model_validate(table)
             self._columns.update(source.columns())
         except ValidationError as error:
-            self._reasons += [f"{where}: {reason}" for reason in reasons_of(error)]
+            self._reasons += [placed(where, *reason) for reason in reasons_of(error)]
             return {}
         return self._getter(source, info, where)
 
@@ -325,18 +329,11 @@ def _fill(
     return values
 
 
-def reasons_of(error: ValidationError) -> list[str]:
-    """Each of a model's complaints with its place."""
-    return [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-
-
 def load_mapping(path: Path) -> Importing:
     """The mapping in a file. Raises MappingError with every reason, or OSError."""
     try:
         return Importing(MappingFile.model_validate(tomllib.loads(path.read_text("utf-8"))))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MappingError(f"{path}: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, MappingError) as error:
+        raise MappingError(*placed(str(path), *reason_of(error))) from error
     except ValidationError as error:
-        raise MappingError(f"{path}: {'; '.join(reasons_of(error))}") from error
-    except MappingError as error:
-        raise MappingError(f"{path}: {error}") from error
+        raise MappingError(*placed(str(path), *joined(reasons_of(error)))) from error

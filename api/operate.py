@@ -16,6 +16,7 @@ import typer
 from pydantic import ValidationError
 
 from api.options import NOBODY, OPERATOR, DataDir, Json, run, settings_of, tokens_of
+from api.start import interruptible
 from api.terminal import USAGE, Meter, fail, put_json, tell, words
 from ledger.calendar import local_day
 from ledger.errors import LedgerNotEmpty
@@ -148,7 +149,7 @@ def fill(database: Database, plan: Plan, run: Callable[[Coroutine[Any, Any, int]
                 f"{plan.providers:,} invented providers, {head:,} events",
                 f"虚构服务商 {plan.providers:,} 家，事件 {head:,} 个",
             )
-            + f" ({meter.seconds():.1f} s, {meter.rate()})"
+            + meter.pace()
         )
     return head
 
@@ -183,11 +184,12 @@ def serve(
     data_dir: DataDir = None,
 ) -> None:
     """`chengxin serve`."""
-    from api import journal
-    from api.announcement import announce
-    from api.serve import Ending, House, listen
-    from api.serve import serve as serve_until_told
-    from api.storage import database_of
+    with interruptible():
+        from api import journal
+        from api.announcement import announce
+        from api.serve import Ending, House, listen
+        from api.serve import serve as serve_until_told
+        from api.storage import database_of
 
     settings = settings_of(host=host, port=port, data_dir=data_dir)
     journal.configure(settings)
@@ -218,9 +220,10 @@ def serve(
 @app.command(help=words("Follow the log without serving.", "只跟随日志，不提供 HTTP 服务。"))
 def worker(data_dir: DataDir = None) -> None:
     """`chengxin worker`."""
-    from api import journal
-    from api.serve import Ending, House, labour
-    from api.storage import database_of
+    with interruptible():
+        from api import journal
+        from api.serve import Ending, House, labour
+        from api.storage import database_of
 
     settings = settings_of(data_dir=data_dir)
     journal.configure(settings)

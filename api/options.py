@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +19,8 @@ OPERATOR = "OPERATOR"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 """The reference of an operator, who acts for the system and not for a person."""
 
+OPTIONS = {"token_hours": "--hours"}
+"""The settings whose option is not named after them."""
 GARBAGE_THRESHOLDS = (50_000, 20, 50)
 
 T = TypeVar("T")
@@ -41,10 +43,17 @@ def settings_of(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         reasons = [
-            ": ".join([*(f"{PREFIX}{part}".upper() for part in one["loc"]), one["msg"]])
+            ": ".join([*(_written(str(part), given) for part in one["loc"]), one["msg"]])
             for one in error.errors()
         ]
         fail(USAGE, "; ".join(reasons))
+
+
+def _written(setting: str, given: Mapping[str, Any]) -> str:
+    """How the user wrote a setting: as an option if it was given as one."""
+    if given.get(setting) is None:
+        return f"{PREFIX}{setting}".upper()
+    return OPTIONS.get(setting) or f"--{setting.replace('_', '-')}"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -28,6 +28,7 @@ from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmErr
 from joserfc.jwk import OKPKey
 
 from api import refusals
+from api.roles import ROLES
 from ledger.errors import InvalidIdentifier, NotAllowed, Words
 from ledger.identity import Actor, parse_identifier
 from projections.disclosure import Reader
@@ -39,30 +40,22 @@ IDEMPOTENCY_KEY_BYTES = 32
 MAX_TOKEN_CHARACTERS = 4096
 MAX_CACHED_TOKENS = 10_000
 ORGANISATION = re.compile(r"[A-Z0-9][A-Z0-9-]{1,59}")
-
-ROLES: dict[str, str] = {
-    "registrar": "登记员",
-    "inspector": "检查员",
-    "case_officer": "办案人员",
-    "legal_reviewer": "法制审核",
-    "decision_maker": "决定人",
-    "mediator": "调解员",
-    "platform": "平台",
-    "association": "协会",
-    "trainer": "培训机构",
-    "client": "委托方",
-    "public": "公众",
-    "provider": "服务商",
-    "auditor": "审计",
-    "privacy_officer": "个人信息保护负责人",
-    "subscriber": "订阅方",
-    "rulebook_editor": "规则编辑",
-}
-"""Every role a token may carry (domain.md §2). `system`, the worker's own, is not among them."""
+NO_ORGANISATION = Words(
+    "an organisation is written in A-Z, 0-9 and -, 2 to 60 characters",
+    "机构代码由 A-Z、0-9 与 - 组成，长 2 至 60 个字符",
+)
 
 
 class KeyFileError(RuntimeError):
     """A key file cannot be used: which one and why are in the message."""
+
+
+class NoToken(ValueError):
+    """No token may carry this role, organisation or reference, for this reason."""
+
+    def __init__(self, reason: Words) -> None:
+        super().__init__(reason.en)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +127,7 @@ class Tokens:
     ) -> str:
         """A token good from now on for `hours`; `ref` is drawn where none is given.
 
-        Raises ValueError for a role, organisation or reference that no token may carry.
+        Raises NoToken for a role, organisation or reference that no token may carry.
         """
         now = self._clock().replace(microsecond=0)
         claims = {
@@ -150,7 +143,9 @@ class Tokens:
         }
         why = _flaw(claims)
         if why is not None:
-            raise ValueError(f"no token for {role!r} of {organisation!r}: {why}")
+            en = f"no token for {role!r} of {organisation!r}: {why.en}"
+            zh = f"无法为角色 {role!r}、机构 {organisation!r} 签发令牌：{why.zh}"
+            raise NoToken(Words(en, zh))
         header = {"alg": ALGORITHM, "kid": self._key.thumbprint()}
         return jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])
 
@@ -241,11 +236,11 @@ def header_values(request: Request, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in request.scope["headers"] if key == name]
 
 
-def _flaw(claims: dict[str, Any]) -> str | None:
+def _flaw(claims: dict[str, Any]) -> Words | None:
     """What is wrong with the claims of a token whatever the time; None where nothing is."""
     times = [claims.get(name) for name in ("iat", "nbf", "exp")]
     if not all(type(time) is int and 0 <= time < 2**40 for time in times):
-        return "iat, nbf and exp are whole seconds"
+        return Words("iat, nbf and exp are whole seconds", "iat、nbf、exp 须为整数秒")
     role, organisation, ref, token_id = (claims.get(name) for name in ("role", "org", "ref", "jti"))
     if not (
         isinstance(role, str)
@@ -253,24 +248,26 @@ def _flaw(claims: dict[str, Any]) -> str | None:
         and isinstance(ref, str)
         and isinstance(token_id, str)
     ):
-        return "role, org, ref and jti are texts"
+        return Words("role, org, ref and jti are texts", "role、org、ref、jti 须为文本")
     if role not in ROLES:
-        return f"the roles are {', '.join(ROLES)}"
+        return Words(f"the roles are {', '.join(ROLES)}", f"角色只有：{'、'.join(ROLES)}")
     if not (_is_uuid(ref) and _is_uuid(token_id)):
-        return "a reference is a UUID in lower case"
+        return Words("a reference is a UUID in lower case", "人员编号须为小写的 UUID")
     if role == "provider":
         return _flaw_of_identifier(organisation)
     if ORGANISATION.fullmatch(organisation) is None:
-        return "an organisation is written in A-Z, 0-9 and -, 2 to 60 characters"
+        return NO_ORGANISATION
     return None
 
 
-def _flaw_of_identifier(organisation: str) -> str | None:
+def _flaw_of_identifier(organisation: str) -> Words | None:
     try:
         canonical = parse_identifier(organisation)
     except InvalidIdentifier as error:
-        return str(error)
-    return None if canonical == organisation else f"the provider's identifier is {canonical}"
+        return Words(str(error), error.chinese())
+    if canonical == organisation:
+        return None
+    return Words(f"the provider's identifier is {canonical}", f"服务商的规范代码为 {canonical}")
 
 
 def _is_uuid(text: str) -> bool:

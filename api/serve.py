@@ -55,8 +55,9 @@ def listen(host: str, port: int) -> socket.socket:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise PortTaken(
             words(
-                f"cannot listen on {host} port {port}: {why}; choose another with --port",
-                f"无法在 {host} 的 {port} 端口监听（{why}），请用 --port 另选端口",
+                f"cannot listen on {host} port {port}: {why}; choose another with"
+                " --port or CHENGXIN_PORT",
+                f"无法在 {host} 的 {port} 端口监听（{why}），请用 --port 或 CHENGXIN_PORT 另选端口",
             )
         ) from error
 

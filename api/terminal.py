@@ -109,17 +109,19 @@ class Meter:
             self._progress.update(self._task, completed=part, total=whole, rate=self.rate())
         elif now - self._told >= QUIET_SECONDS:
             self._told = now
-            share = f"{100 * part // whole} %, " if whole else ""
-            tell(f"{self._what}: {share}{done:,} {self._unit}, {self.rate()}")
+            share = [f"{100 * part // whole} %"] if whole else []
+            parts = [*share, f"{done:,} {self._unit}", self.rate()]
+            tell(words(f"{self._what}: ", f"{self._what}：") + words(", ", "，").join(parts))
 
     def rate(self) -> str:
         """Units a second so far."""
         seconds = max(time.monotonic() - self._began, 0.001)
-        return f"{self._done / seconds:,.0f} {self._unit}/s"
+        return f"{self._done / seconds:,.0f} {self._unit}/{words('s', '秒')}"
 
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return time.monotonic() - self._began
+    def pace(self) -> str:
+        """How long it has taken so far, and how fast that was: in brackets, after a message."""
+        seconds, rate = time.monotonic() - self._began, self.rate()
+        return words(f" ({seconds:.1f} s, {rate})", f"（{seconds:.1f} 秒，{rate}）")
 
     def __enter__(self) -> Self:
         if self._progress is not None:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from api import answers
-from api.security import ROLES
+from api.roles import ROLES
 from ledger.database import Database
 from ledger.events import EVENT_TYPES, SCHEMA_PREFIX
 from projections.disclosure import ALL_ROLES

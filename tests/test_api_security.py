@@ -18,10 +18,10 @@ from joserfc import jws, jwt
 from joserfc.jwk import OKPKey, RSAKey
 
 from api import refusals
+from api.roles import ROLES
 from api.security import (
     IDEMPOTENCY_KEY,
     MAX_CACHED_TOKENS,
-    ROLES,
     SIGNING_KEY,
     KeyFileError,
     Tokens,

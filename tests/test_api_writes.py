@@ -16,7 +16,7 @@ from api.answers import Receipt
 from api.commands import WRITES, RegisterProvider, Write
 from api.examples import EXAMPLES
 from api.openapi import ON_FACT
-from api.security import ROLES
+from api.roles import ROLES
 from ledger import acts, events
 from ledger.database import Database
 from ledger.events import Data

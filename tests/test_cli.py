@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import typer.main
 
 from api.cli import app
+from api.roles import ROLES
 from api.security import Tokens
 from ledger.database import Database
 from ledger.envelope import decode
@@ -25,7 +27,7 @@ from tests import given
 from tests.conftest import Run
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-c", "from api.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from api.start import main; main()"]
 CASE = {
     "facts": [],
     "rulebooks": [],
@@ -125,11 +127,12 @@ def test_help_in_the_users_language(chengxin: Chengxin, locale: dict[str, str], 
         (["fly"], "No such command"),
         (["token", "--role", "registrar"], "--org"),
         (["serve", "--port", "many"], "--port"),
-        (["serve", "--port", "70000"], "CHENGXIN_PORT"),
+        (["serve", "--port", "70000"], "chengxin: --port: "),
+        (["serve", "--host", ""], "chengxin: --host: "),
         (["token", "--role", "king", "--org", "CN-X"], "the roles are registrar"),
         (["token", "--role", "provider", "--org", "91999999MA00TEXT00"], "should be H"),
         (["token", "--role", "auditor", "--org", "CN-X", "--ref", "me"], "UUID"),
-        (["token", "--role", "auditor", "--org", "CN-X", "--hours", "0"], "CHENGXIN_TOKEN_HOURS"),
+        (["token", "--role", "auditor", "--org", "CN-X", "--hours", "-1"], "chengxin: --hours: "),
         (["score", "/nowhere"], "/nowhere"),
         (["import", "/nowhere", "--mapping", "/nowhere"], "/nowhere"),
         (["demo", "--providers", "10001"], "--providers"),
@@ -148,9 +151,47 @@ def test_wrong_usage_is_exit_code_2(chengxin: Chengxin, arguments: list[str], wo
 
 
 def test_a_wrong_setting_is_exit_code_2(chengxin: Chengxin) -> None:
+    told = chengxin("token", "--role", "auditor", "--org", "CN-X", CHENGXIN_TOKEN_HOURS="0")
+    assert told.returncode == 2
+    assert told.stderr.startswith("chengxin: CHENGXIN_TOKEN_HOURS: ")
     done = chengxin("migrate", CHENGXIN_LOG_LEVEL="loud")
     assert done.returncode == 2
     assert done.stderr.startswith("chengxin: CHENGXIN_LOG_LEVEL: ")
+
+
+def test_the_command_that_is_installed_is_the_one_tested_here() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"chengxin": "api.start:main"}
+    assert "from api.start import main" in COMMAND[-1]
+
+
+def test_the_version_is_told(chengxin: Chengxin) -> None:
+    from api.release import VERSION
+
+    done = chengxin("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"chengxin {VERSION}\n", "")
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "zh_CN.UTF-8"])
+def test_help_lists_the_roles(chengxin: Chengxin, locale: str) -> None:
+    told = chengxin("token", "--help", LC_ALL=locale).stdout
+    assert set(ROLES) <= set(re.findall("[a-z_]+", told))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["token", "--role", "auditor", "--org", "审计"],
+            "无法为角色 'auditor'、机构 '审计' 签发令牌：机构代码由 A-Z、0-9 与 - 组成，"
+            "长 2 至 60 个字符",
+        ),
+        (["tail", "--url", "ftp://x", "--token", "x"], "'ftp://x' 不是 http 或 https 网址"),
+    ],
+)
+def test_wrong_usage_in_chinese(chengxin: Chengxin, arguments: list[str], told: str) -> None:
+    done = chengxin(*arguments, LC_ALL="zh_CN.UTF-8")
+    assert (done.returncode, done.stderr) == (2, f"chengxin: {told}\n")
 
 
 # --- score ---------------------------------------------------------------------------------------
@@ -439,9 +480,59 @@ def test_import_into_no_ledger(chengxin: Chengxin, rows: list[object], on: dict[
     assert "[ledger-not-opened]" in done.stderr
 
 
+@pytest.mark.parametrize("org", ["abc", "审计", ""])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_import_by_what_is_no_organisation(
+    chengxin: Chengxin, rows: list[object], test_data: dict[str, str], org: str, more: list[str]
+) -> None:
+    done = chengxin(*rows, *more, "--org", org, **test_data)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"chengxin: --org {org!r}: an organisation is written in A-Z, 0-9 and -,"
+        " 2 to 60 characters\n"
+    )
+
+
+def test_import_with_a_report_that_cannot_be_written(
+    chengxin: Chengxin, rows: list[object], test_data: dict[str, str], ledger: Ledger
+) -> None:
+    done = chengxin(*rows, "--report", "/proc/x/y", **test_data)
+    assert done.returncode == 2
+    assert done.stderr == "chengxin: --report /proc/x/y: No such file or directory\n"
+    assert ledger.head() == 1
+
+
+def test_the_summary_of_an_import_as_each_language_writes_it(
+    chengxin: Chengxin, rows: list[object], test_data: dict[str, str]
+) -> None:
+    chinese = chengxin(*rows, "--dry-run", **test_data, LC_ALL="zh_CN.UTF-8").stderr
+    assert chinese.splitlines()[-1].startswith(
+        "3 行，1 行将记录，1 个新主体，0 行此前已记录，0 行在文件中重复，0 行跳过，2 行被拒绝（"
+    )
+    assert re.search(r"（[0-9.]+ 秒，[0-9,]+ 行/秒）$", chinese)
+    english = chengxin(*rows, **test_data).stderr
+    assert "3 rows, 1 recorded, 1 subject new, 0 recorded before, " in english
+    assert "0 subjects new, 1 recorded before" in chengxin(*rows, **test_data).stderr
+
+
 @pytest.mark.parametrize(
-    ("content", "code", "word"),
-    [("", 1, "the file is empty"), ("a,b\n1,2\n", 2, "the file has no column 'inspection_date'")],
+    ("content", "code", "word", "chinese"),
+    [
+        ("", 1, "the file is empty", "文件为空"),
+        ("a,a\n1,2\n", 1, "stands there twice: 'a'", "第 1 行：列名重复：'a'"),
+        (
+            "a,results,b\n1,2,3\n",
+            2,
+            "the file has no column 'inspection_date' (it has: a, results, b)",
+            "文件中没有列 'inspection_date'（文件中的列：a, results, b）；文件中没有列",
+        ),
+        (
+            "result\n1\n",
+            2,
+            "'results' (did you mean 'result'?)",
+            "'results'（是否应为 'result'？）",
+        ),
+    ],
 )
 def test_import_of_a_file_that_does_not_fit(
     chengxin: Chengxin,
@@ -450,11 +541,13 @@ def test_import_of_a_file_that_does_not_fit(
     content: str,
     code: int,
     word: str,
+    chinese: str,
 ) -> None:
     Path(str(rows[1])).write_text(content)
-    done = chengxin(*rows, **test_data)
-    assert done.returncode == code
-    assert word in done.stderr
+    for locale, told in (("C.UTF-8", word), ("zh_CN.UTF-8", chinese)):
+        done = chengxin(*rows, **test_data, LC_ALL=locale)
+        assert done.returncode == code
+        assert told in done.stderr
 
 
 def test_a_bar_on_a_terminal_only_and_colours_only_where_they_are_wanted(

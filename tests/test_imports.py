@@ -22,9 +22,10 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
+from api.complaint import MappingError
 from api.csvfile import CsvFile, Fault, NoHeader, Record, unpacked
 from api.imports import Import, Issue, Rehearsal, Tally
-from api.mapping import COMMANDS, Importing, MappingError, MappingFile, load_mapping
+from api.mapping import COMMANDS, Importing, MappingFile, load_mapping
 from ledger.database import Database
 from ledger.envelope import decode
 from ledger.errors import WrongPurpose
@@ -257,6 +258,27 @@ def test_a_mapping_tells_all_that_is_wrong_at_once(tmp_path: Path) -> None:
         load_mapping(path)
     for why in ("m.toml", "names no column", "'fly'", "counterparty is missing"):
         assert why in str(refused.value)
+    for why in (
+        "m.toml：",
+        "未引用任何列",
+        "没有命令 'fly'，只有：",
+        "；",
+        "缺少字段 counterparty",
+    ):
+        assert why in refused.value.reason.zh
+
+
+def test_what_is_wrong_with_a_source_is_told_in_both_languages(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(
+        'name = "m"\nidentifier = { column = "a", template = "{b}" }\nrow = { key = ["a"] }\n'
+        '[[record]]\ncommand = "exit"\nfields = {}\n'
+    )
+    with pytest.raises(MappingError, match="identifier: Value error, name exactly one of") as told:
+        load_mapping(path)
+    assert told.value.reason.zh.endswith(
+        "identifier：须且只能写明其中一项：column、constant、template、digest_of_row"
+    )
 
 
 @pytest.mark.parametrize("text", ["name = ", "\xff", "name = 1\n"])
@@ -479,6 +501,10 @@ def test_a_row_changed_after_it_was_recorded_is_refused(office: Office) -> None:
     tally = office.take(content.replace("5,2,Firm,2013-01-05,ok", "5,2,Firm,2013-01-05,bad"))
     assert (tally.already_recorded, tally.refused) == (9, 1)
     assert office.told() == [(6, "record", "key-reused")]
+    assert office.issues[0].reason == (
+        "the row was recorded before, with other content",
+        "该行此前已有记录，但内容不同",
+    )
 
 
 def test_rows_of_one_subject_keep_the_order_of_the_file(office: Office) -> None:

@@ -28,6 +28,7 @@ import psycopg
 import pytest
 
 from api.serve import Ending
+from api.start import interruptible
 from ledger.embedded import Embedded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +42,7 @@ class Process:
 
     def __init__(self, *arguments: object, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from api.cli import main; main()", *map(str, arguments)],
+            [sys.executable, "-c", "from api.start import main; main()", *map(str, arguments)],
             cwd=ROOT,
             env=os.environ | {"LC_ALL": "C.UTF-8", "CHENGXIN_LOG_LEVEL": "warning"} | environment,
             stdout=subprocess.PIPE,
@@ -322,7 +323,7 @@ def test_a_taken_port_is_told_before_anything_is_started(
     assert code == 3
     assert process.err == [
         f"chengxin: cannot listen on 127.0.0.1 port {port}: Address already in use;"
-        " choose another with --port\n"
+        " choose another with --port or CHENGXIN_PORT\n"
     ]
     assert not data_dir.exists()
 
@@ -457,7 +458,11 @@ def test_tail_goes_on_after_the_server_was_killed_and_started_again(
     assert wait_for_lines(tail, 2 + len(positions)) == [head - 1, head, *positions]
     lines_since = positions[positions.index(wait_for_lines(now, 1)[0]) :]
     assert wait_for_lines(now, len(lines_since)) == lines_since
-    assert tail.err, "nothing was said about the break"
+    # One break, told once, however often it tried.
+    assert len(tail.err) == 2, tail.err
+    assert tail.err[0].startswith(f"chengxin: {url}: ")
+    assert tail.err[0].endswith("; trying again\n")
+    assert tail.err[1] == f"chengxin: {url}: connected again\n"
     tail.signal(signal.SIGINT)
     assert tail.ended()[0] == 130
     assert "Traceback" not in "".join(tail.err)
@@ -478,4 +483,49 @@ def test_tail_with_a_token_that_is_none_is_refused(data_dir: Path, started: list
     started.append(tail)
     assert tail.ended()[0] == 1
     assert tail.err[0].startswith("chengxin: 401: ")
+    assert tail.err[0].endswith(" [token-malformed]\n")
     assert tail.out == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.15, 0.3, 0.5, 0.8, 1.2])
+def test_an_interrupt_while_modules_are_imported_is_silent(
+    data_dir: Path, started: list[Process], seconds: float
+) -> None:
+    process = Process("serve", "--demo", "--port", 0, "--data-dir", data_dir)
+    started.append(process)
+    wait_until_ours(process.process.pid)
+    time.sleep(seconds)
+    process.signal(signal.SIGINT)
+    code, _ = process.ended()
+    # By the signal itself, which a shell tells as 130; in order once there is something to end.
+    assert code in (-signal.SIGINT, 130, 0)
+    assert "Traceback" not in "".join(process.err)
+    if code == -signal.SIGINT:
+        assert process.err == []
+
+
+def wait_until_ours(pid: int) -> None:
+    """Until a new process leaves SIGINT to the system: Python itself is up, and `main` runs."""
+    caught, deadline = False, time.monotonic() + STARTS_SECONDS
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{pid}/status").read_text()
+        (mask,) = re.findall(r"SigCgt:\s*([0-9a-f]+)", status)
+        catches = bool(int(mask, 16) & 1 << signal.SIGINT - 1)
+        if caught and not catches:
+            return
+        caught = caught or catches
+    raise AssertionError("it never began")
+
+
+def test_a_process_that_ignores_interrupts_goes_on_ignoring_them() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruptible():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with interruptible():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
