@@ -8,8 +8,10 @@ import re
 import select
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +396,32 @@ def test_a_server_that_is_away_is_exit_code_3(chengxin: Chengxin) -> None:
     done = chengxin("tail", "--url", "http://127.0.0.1:1", "--token", "x")
     assert done.returncode == 3
     assert "http://127.0.0.1:1" in done.stderr
+
+
+@pytest.mark.parametrize(("locale", "language"), [("C.UTF-8", "en"), ("zh_CN.UTF-8", "zh-CN")])
+def test_tail_asks_in_the_users_language_and_tells_the_code(
+    chengxin: Chengxin, locale: str, language: str
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Accept-Language"]))
+            ready = self.path == "/readyz"
+            self.send_response(200 if ready else 403)
+            self.end_headers()
+            self.wfile.write(b'{"head": 7, "detail": "No.", "code": "not-allowed"}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = chengxin("tail", "--url", url, "--token", "x", LC_ALL=locale)
+        server.shutdown()
+    assert asked == [("/readyz", language), ("/v1/feed", language)]
+    assert (done.returncode, done.stderr) == (1, "chengxin: 403: No. [not-allowed]\n")
 
 
 # --- import --------------------------------------------------------------------------------------
