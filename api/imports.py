@@ -276,29 +276,40 @@ class Import:
         A row is recorded whole or refused whole: what belongs together is tried first.
         """
         row, new = waiting.row, False
-        first = [] if chain.known or row.registration is None else [row.registration]
-        together = [*first, *(one.data for one in waiting.commands)]
+        registration = None if chain.known else row.registration
+        commands = [one.data for one in waiting.commands]
         try:
-            if len(together) > 1:
+            if len(commands) > 1:
+                first = [] if registration is None else [registration]
+                together = [*first, *commands]
                 await self._patiently(
                     lambda: self._desk.rehearse(row.subject, together, self._actor)
                 )
-            for registration in first:
+            if registration is not None and not commands:
                 await self._record(row.subject, registration, None)
                 self.tally.registered += 1
-                new = True
+                chain.known = new = True
+            for one in waiting.commands:
+                # With the first one: a subject is registered if something is recorded of it.
+                receipt = await self._record(row.subject, one.data, one.key, registration)
+                self.tally.registered += registration is not None and not receipt.repeated
+                chain.known = chain.known or registration is not None
+                registration = None
+                new = new or not receipt.repeated
         except ProviderExists:
             # Somebody else was faster, or our own registration was not acknowledged.
             chain.known = True
             return await self._row(chain, waiting)
-        chain.known = chain.known or bool(first)
-        for one in waiting.commands:
-            receipt = await self._record(row.subject, one.data, one.key)
-            new = new or not receipt.repeated
         return new
 
-    async def _record(self, subject: str, data: Data, key: Key | None) -> Receipt:
-        return await self._patiently(lambda: self._desk.record(subject, data, self._actor, key=key))
+    async def _record(
+        self, subject: str, data: Data, key: Key | None, registration: Data | None = None
+    ) -> Receipt:
+        return await self._patiently(
+            lambda: self._desk.record(
+                subject, data, self._actor, key=key, registration=registration
+            )
+        )
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask again while the database is away: a key makes that harmless."""

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
@@ -66,13 +67,21 @@ class Kept(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Intent(Generic[S]):
-    """What is to be written: by whom, about whom, under which key."""
+    """What is to be written: one command after the other, by whom, about whom, under which key."""
 
-    decide: Callable[[S], Sequence[Data]]
+    decides: Sequence[Callable[[S], Sequence[Data]]]
     actor: Actor
     subject: str | None = None
     key: Key | None = None
     causation: str | None = None
+
+
+class Draft(NamedTuple, Generic[S]):
+    """What an intent leads to: its events, and the state with the first of them taken in."""
+
+    state: S
+    events: list[Event]
+    taken_in: int
 
 
 class Desk:
@@ -92,37 +101,28 @@ class Desk:
         *,
         key: Key | None = None,
         causation: str | None = None,
+        registration: Data | None = None,
     ) -> Receipt:
-        """Handle a command on a provider's stream. Raises LedgerError."""
+        """Handle a command, its provider's `registration` just before it. Raises LedgerError."""
         identifier = parse_identifier(identifier)
-        rules = await self.rulebooks()
-
-        def decide(state: provider.Provider) -> Sequence[Data]:
-            bench = Bench(local_day(self.ledger.clock()), rules)
-            return provider.decide(state, command, bench)
-
+        commands = [command] if registration is None else [registration, command]
+        decides = self._decides(commands, await self.rulebooks())
         kept = self._keep(identifier)
-        return await self._write(kept, Intent(decide, actor, identifier, key, causation))
+        return await self._write(kept, Intent(decides, actor, identifier, key, causation))
 
     async def rehearse(self, identifier: str, commands: Sequence[Data], actor: Actor) -> None:
         """Decide commands one after the other and record nothing. Raises what one is refused with.
 
         Where several belong together, all are tried before the first is recorded.
         """
-        rules = await self.rulebooks()
-        bench = Bench(local_day(self.ledger.clock()), rules)
-        kept = self._keep(identifier)
-        intent: Intent[provider.Provider] = Intent(lambda _: (), actor, identifier)
+        kept = self._keep(parse_identifier(identifier))
+        intent = Intent(self._decides(commands, await self.rulebooks()), actor, identifier)
         async with kept.queue:
             fresh = kept.state is None
             while True:
                 state = kept.state if kept.state is not None else await self._catch_up(kept)
-                draft = deepcopy(state)
                 try:
-                    for command in commands:
-                        data = provider.decide(draft, command, bench)
-                        for event in self._events(kept, data, draft.version, intent):
-                            draft = kept.evolve(draft, event)
+                    self._decide(kept, state, intent)
                 except errors.LedgerError:
                     if fresh:
                         raise
@@ -174,7 +174,7 @@ class Desk:
                 raise errors.LedgerNotOpened
             return rulebook.decide(state, command, today=local_day(self.ledger.clock()))
 
-        return await self._write(self._rules, Intent(decide, actor, key=key))
+        return await self._write(self._rules, Intent([decide], actor, key=key))
 
     async def open_ledger(self, command: LedgerOpened, actor: Actor) -> Receipt:
         """Open the ledger: its first event. Raises LedgerAlreadyOpened or InvalidRulebook."""
@@ -182,7 +182,7 @@ class Desk:
         def decide(state: rulebook.Rulebooks) -> Sequence[Data]:
             return rulebook.decide_opening(state, command)
 
-        return await self._write(self._rules, Intent(decide, actor))
+        return await self._write(self._rules, Intent([decide], actor))
 
     async def rulebooks(self) -> rulebook.Rulebooks:
         """The rulebooks, read anew each minute. Raises LedgerNotOpened.
@@ -228,7 +228,7 @@ class Desk:
             while True:
                 state = kept.state if kept.state is not None else await self._catch_up(kept)
                 try:
-                    data = intent.decide(state)
+                    draft = self._decide(kept, state, intent)
                 except errors.LedgerError:
                     repeated = await self._repeated(intent.key)
                     if repeated is not None:
@@ -239,8 +239,7 @@ class Desk:
                     await self._catch_up(kept)
                     fresh = True
                     continue
-                events = self._events(kept, data, state.version, intent)
-                entries = [_entry(event) for event in events]
+                entries = [_entry(event) for event in draft.events]
                 try:
                     answer = await self.ledger.appender.append_async(entries, intent.key)
                 except errors.WrongVersion as error:
@@ -259,9 +258,29 @@ class Desk:
                     raise
                 if answer.repeated:
                     return await self._first_answer(answer.first_position)
-                for event in events:
-                    kept.state = kept.evolve(state, event)
-                return _receipt(answer, events[0])
+                state = draft.state
+                for event in draft.events[draft.taken_in :]:
+                    state = kept.evolve(state, event)
+                kept.state = state
+                return _receipt(answer, draft.events[0])
+
+    def _decides(
+        self, commands: Sequence[Data], rules: rulebook.Rulebooks
+    ) -> list[Callable[[provider.Provider], Sequence[Data]]]:
+        bench = Bench(local_day(self.ledger.clock()), rules)
+        return [partial(_decide, command, bench) for command in commands]
+
+    def _decide(self, kept: Kept[S], state: S, intent: Intent[S]) -> Draft[S]:
+        draft = state if len(intent.decides) == 1 else deepcopy(state)
+        events: list[Event] = []
+        taken_in = 0
+        for decide in intent.decides:
+            # What the commands before this one lead to.
+            for event in events[taken_in:]:
+                draft = kept.evolve(draft, event)
+            taken_in = len(events)
+            events += self._events(kept, decide(draft), draft.version, intent)
+        return Draft(draft, events, taken_in)
 
     def _events(
         self, kept: Kept[S], data: Sequence[Data], version: int, intent: Intent[S]
@@ -314,6 +333,10 @@ class Desk:
             return await reading(read)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise errors.Unavailable from error
+
+
+def _decide(command: Data, bench: Bench, state: provider.Provider) -> Sequence[Data]:
+    return provider.decide(state, command, bench)
 
 
 def _entry(event: Event) -> Entry:
