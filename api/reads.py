@@ -153,9 +153,7 @@ class Reads:
             raise TokenMissing
         subject = parse_identifier(identifier)
         if not claims.reader.sees_all_of(subject):
-            raise not_allowed(
-                claims, Words("read the facts of this provider", "查阅该服务商的记录")
-            )
+            raise not_allowed(claims, READ_THE_FACTS)
         today = local_day(self._clock())
         day = today if as_of is None else day_of(as_of)
         found = await reading(self._scores.case, subject, as_of=day, known_at=today)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
+from ledger.provider import STATUS_NAMES
 from ledger.rulebook import Clock
 
 MINUS = "\N{MINUS SIGN}"
@@ -28,12 +29,7 @@ GRADE_MEANINGS = {
     "C": "有较多或较重的失信记录，合作前宜逐项了解。",
     "D": "有严重或多次失信记录，合作前须审慎核实。",
 }
-PROVIDER_STATUS = {
-    "registered": "已登记",
-    "admitted": "已准入",
-    "suspended": "准入暂停",
-    "exited": "已退出",
-}
+PROVIDER_STATUS = {code: name.zh for code, name in STATUS_NAMES.items()}
 STATUS_NOTES = {
     "registered": "该主体经登记为本账本所知，尚未办理准入审核；登记不代表其已具备从业条件。",
     "suspended": "该主体的准入资格现处于暂停状态，恢复之前不得以已准入服务商的名义承接业务。",

@@ -223,16 +223,17 @@ class Disclosure:
         streams = {provider_stream(item.subject) for item in items}
         types = (*WITHDRAWALS, REPAIR_REVOKED)
         beyond = self._ledger.read_types_after(streams, position, types) if streams else []
-        withdrawn: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        withdrawn: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         for one in beyond:
             envelope = orjson.loads(one.state)
             column, value = CHANGES[envelope["type"].removeprefix(TYPE_PREFIX)]
-            withdrawn[envelope["data"]["target"]][column] = value
-        # What a revoked repair shows again is shown when the projection says so.
-        return [
-            replace(item, **{name: True for name, now in withdrawn[str(item.id)].items() if now})  # type: ignore[arg-type]
-            for item in items
-        ]
+            changed = withdrawn[envelope["data"]["target"]]
+            if value:
+                changed[column] = value
+            else:
+                # What a revoked repair shows again is shown when the projection says so.
+                changed.pop(column, None)
+        return [replace(item, **withdrawn[str(item.id)]) for item in items]
 
     def ending(self, today: date, limit: int) -> list[Item]:
         """Items whose period is over and whose end is not recorded yet (for the worker)."""

@@ -241,7 +241,12 @@ class _View:
         }
 
     def late(self, said: Said, decided_on: str) -> bool:
-        """Whether it was recorded long after the decision (scoring.md, at its end)."""
+        """Whether it was recorded long after the decision (scoring.md, at its end).
+
+        A finding says so itself.
+        """
+        if "late_entry" in said.data:
+            return bool(said.data["late_entry"])
         late = self.rules.of(said.recorded_on).clocks.days("late_entry")
         return said.recorded_on - date.fromisoformat(decided_on) > late
 

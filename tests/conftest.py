@@ -134,6 +134,19 @@ def server(request: pytest.FixtureRequest) -> Iterator[Embedded]:
         yield embedded
 
 
+@pytest.fixture
+def own_server() -> Iterator[Embedded]:
+    """A server of one test alone, on which nothing was ever migrated, and which may be killed."""
+    # Not tmp_path: the server's user must get through it when the tests run as root.
+    top = Path(tempfile.mkdtemp(prefix="chengxin-own-", dir="/tmp")).resolve()
+    top.chmod(0o755)
+    try:
+        with Embedded(top / "data") as server:
+            yield server
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def template(server: Embedded) -> str:
     """The name of a database with the migrated schema, made by whichever worker comes first."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -33,20 +31,8 @@ RECOVERY_SECONDS = 5.0
 
 
 @pytest.fixture
-def own() -> Iterator[Embedded]:
-    """An embedded server of this test alone, which may be killed."""
-    folder = Path(tempfile.mkdtemp(prefix="chengxin-fault-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        with Embedded(folder / "server") as embedded:
-            yield embedded
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def served(own: Embedded, tmp_path: Path) -> Iterator[Served]:
-    database = Database(own.conninfo())
+def served(own_server: Embedded, tmp_path: Path) -> Iterator[Served]:
+    database = Database(own_server.conninfo())
     migrate(database, files("ledger") / "sql")
     with serving(database, tmp_path / "keys", Clock(), new_ledger=new_ledger) as served:
         for number in range(WRITERS):
@@ -54,9 +40,9 @@ def served(own: Embedded, tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def postmaster(own: Embedded) -> int:
+def postmaster(own_server: Embedded) -> int:
     """The process id of the server."""
-    with psycopg.connect(own.conninfo()) as connection:
+    with psycopg.connect(own_server.conninfo()) as connection:
         row = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
         assert row is not None
         return int(str(row[0]).splitlines()[0])
@@ -148,13 +134,13 @@ def check_all_lives(served: Served, stream: Stream) -> None:
     stream.close()
 
 
-def test_a_killed_server_costs_time_and_nothing_else(own: Embedded, served: Served) -> None:
+def test_a_killed_server_costs_time_and_nothing_else(own_server: Embedded, served: Served) -> None:
     stream = Stream(served, f"?after={served.head()}")
 
     def kill() -> float:
-        os.kill(postmaster(own), signal.SIGKILL)
+        os.kill(postmaster(own_server), signal.SIGKILL)
         # The keeper starts it again.
-        wait_until(lambda: accepts(own), 30)
+        wait_until(lambda: accepts(own_server), 30)
         return time.monotonic()
 
     writers, recovered = run_load(served, kill)
@@ -164,7 +150,7 @@ def test_a_killed_server_costs_time_and_nothing_else(own: Embedded, served: Serv
 
 
 def test_a_server_that_is_away_is_503_until_it_is_back(
-    own: Embedded, served: Served, monkeypatch: pytest.MonkeyPatch
+    own_server: Embedded, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # How long an interrupted commit is asked for; shorter here, so that the test is.
     monkeypatch.setattr("ledger.appender.SETTLE_SECONDS", 1)
@@ -172,10 +158,10 @@ def test_a_server_that_is_away_is_503_until_it_is_back(
     away: list[httpx2.Response] = []
 
     def stop_and_start() -> float:
-        own.stop()
+        own_server.stop()
         time.sleep(4)
         away.extend(served.get(path) for path in ("/readyz", "/healthz"))
-        own.start()
+        own_server.start()
         return time.monotonic()
 
     writers, recovered = run_load(served, stop_and_start)
@@ -190,28 +176,28 @@ def test_a_server_that_is_away_is_503_until_it_is_back(
     assert recovered < RECOVERY_SECONDS
 
 
-def test_reads_come_back_after_a_long_absence(own: Embedded, served: Served) -> None:
+def test_reads_come_back_after_a_long_absence(own_server: Embedded, served: Served) -> None:
     """A pool that waits longer and longer between its tries must not wait when it matters."""
     path = "/v1/providers/HK-CR-0/events"
     served.follow()
     assert served.get(path).status_code == 200
-    own.stop()
+    own_server.stop()
     deadline = time.monotonic() + 8
     while time.monotonic() < deadline:
         started = time.monotonic()
         assert served.get(path).status_code == 503
         assert time.monotonic() - started < 10
-    own.start()
+    own_server.start()
     back = time.monotonic()
     wait_until(lambda: served.get(path).status_code == 200, 30)
     assert time.monotonic() - back < RECOVERY_SECONDS
 
 
 @contextmanager
-def frozen(own: Embedded) -> Iterator[None]:
+def frozen(own_server: Embedded) -> Iterator[None]:
     """Every process of the server stands still: its sockets take what is sent, nobody answers."""
-    server = postmaster(own)
-    with psycopg.connect(own.conninfo()) as connection:
+    server = postmaster(own_server)
+    with psycopg.connect(own_server.conninfo()) as connection:
         os.kill(server, signal.SIGSTOP)
         # From here on there are no new ones.
         others = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
@@ -264,11 +250,11 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_frozen_server_is_503_in_time_and_goes_on_when_it_thaws(
-    own: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_server: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connected, and silent: nobody waits for it without end, and nobody is told a lie."""
     hurry(monkeypatch)
-    database = Database(own.conninfo())
+    database = Database(own_server.conninfo())
     migrate(database, files("ledger") / "sql")
     with (
         serving(database, tmp_path / "keys", Clock(), new_ledger=new_ledger) as served,
@@ -279,7 +265,7 @@ def test_a_frozen_server_is_503_in_time_and_goes_on_when_it_thaws(
         served.follow()
         stream = Stream(served, f"?after={served.head()}")
         timed = Timed(served, pool)
-        with frozen(own):
+        with frozen(own_server):
             first = timed.penalise(0, "first")
             asked = {
                 path: timed.get(path, role)
@@ -321,10 +307,10 @@ def test_a_frozen_server_is_503_in_time_and_goes_on_when_it_thaws(
         assert all(incidents[f"behind-{number}"] == 1 for number in range(9))
 
 
-def accepts(own: Embedded) -> bool:
+def accepts(own_server: Embedded) -> bool:
     """Whether the server takes connections."""
     try:
-        with psycopg.connect(own.conninfo()):
+        with psycopg.connect(own_server.conninfo()):
             return True
     except psycopg.OperationalError:
         return False

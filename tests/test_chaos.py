@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -305,17 +303,6 @@ def test_a_killed_process_loses_nothing_and_doubles_nothing(
     tell(f"{ROUNDS} kills: {book.tally()}; {unanswered} repeats were cut off by the next kill")
 
 
-@pytest.fixture
-def private() -> Iterator[Embedded]:
-    """A server of this test's own, to be killed."""
-    # Not tmp_path: the server's user must get through it when the tests run as root.
-    top = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp")).resolve()
-    top.chmod(0o755)
-    with Embedded(top / "data") as embedded:
-        yield embedded
-    shutil.rmtree(top, ignore_errors=True)
-
-
 def postmaster_of(server: Embedded) -> int | None:
     """The pid in the server's own pid file; None while there is none."""
     try:
@@ -350,11 +337,11 @@ def kill_server(server: Embedded, loads: Loads) -> float:
 
 @seeded
 def test_a_killed_server_comes_back_and_the_desk_goes_on(
-    private: Embedded, run: Run, loads: Loads, seed: int
+    own_server: Embedded, run: Run, loads: Loads, seed: int
 ) -> None:
-    with psycopg.connect(private.conninfo(), autocommit=True) as connection:
+    with psycopg.connect(own_server.conninfo(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE chaos")
-    database = Database(private.conninfo(dbname="chaos"))
+    database = Database(own_server.conninfo(dbname="chaos"))
     migrate(database, files("ledger") / "sql")
     open_with_providers(database, run, 1)
     book = Book(database)
@@ -364,7 +351,7 @@ def test_a_killed_server_comes_back_and_the_desk_goes_on(
     seconds = []
     for _ in range(SERVER_KILLS):
         time.sleep(0.5 * moments.random())
-        seconds.append(kill_server(private, loads))
+        seconds.append(kill_server(own_server, loads))
         book.enter(loads.told())
         book.check()
     told = loads.kill()

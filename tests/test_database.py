@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -172,22 +169,12 @@ def test_no_connection_is_waited_for_for_ever(database: Database, role: str | No
 # --- a server of one's own: roles belong to all its databases -------------------------------------
 
 
-@pytest.fixture
-def empty_server() -> Iterator[Embedded]:
-    """A server on which nothing was ever migrated."""
-    top = Path(tempfile.mkdtemp(prefix="empty-", dir="/tmp")).resolve()
-    top.chmod(0o755)
-    with Embedded(top / "data") as server:
-        yield server
-    shutil.rmtree(top)
-
-
-def test_an_owner_who_is_no_superuser(empty_server: Embedded, run: Run) -> None:
+def test_an_owner_who_is_no_superuser(own_server: Embedded, run: Run) -> None:
     """As on a hosted server: a role that may create roles, and a database of its own."""
-    with psycopg.connect(empty_server.conninfo(), autocommit=True) as connection:
+    with psycopg.connect(own_server.conninfo(), autocommit=True) as connection:
         connection.execute("CREATE ROLE tenant LOGIN CREATEROLE")
         connection.execute("CREATE DATABASE tenant OWNER tenant")
-    database = Database(empty_server.conninfo(user="tenant", dbname="tenant"))
+    database = Database(own_server.conninfo(user="tenant", dbname="tenant"))
     assert migrate(database, OURS) == MIGRATIONS
     with new_ledger(database, Clock()) as ledger:
         desk = Desk(ledger)
@@ -205,12 +192,12 @@ def test_an_owner_who_is_no_superuser(empty_server: Embedded, run: Run) -> None:
         connection.execute("DELETE FROM ledger.chengxin_events")
 
 
-def test_an_owner_who_may_not_take_on_the_roles_is_told_at_once(empty_server: Embedded) -> None:
-    with psycopg.connect(empty_server.conninfo(), autocommit=True) as connection:
+def test_an_owner_who_may_not_take_on_the_roles_is_told_at_once(own_server: Embedded) -> None:
+    with psycopg.connect(own_server.conninfo(), autocommit=True) as connection:
         for role in (SERVICE_ROLE, READER_ROLE, "tenant LOGIN"):
             connection.execute(f"CREATE ROLE {role}".encode())
         connection.execute("CREATE DATABASE tenant OWNER tenant")
-        database = Database(empty_server.conninfo(user="tenant", dbname="tenant"))
+        database = Database(own_server.conninfo(user="tenant", dbname="tenant"))
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match=SERVICE_ROLE):
             migrate(database, OURS)
         connection.execute(f"GRANT {SERVICE_ROLE}, {READER_ROLE} TO tenant".encode())
@@ -218,11 +205,11 @@ def test_an_owner_who_may_not_take_on_the_roles_is_told_at_once(empty_server: Em
     database.connect().close()
 
 
-def test_databases_of_one_server_are_migrated_at_once(empty_server: Embedded) -> None:
-    with psycopg.connect(empty_server.conninfo(), autocommit=True) as connection:
+def test_databases_of_one_server_are_migrated_at_once(own_server: Embedded) -> None:
+    with psycopg.connect(own_server.conninfo(), autocommit=True) as connection:
         for n in range(6):
             connection.execute(f"CREATE DATABASE many_{n}".encode())
-    databases = [Database(empty_server.conninfo(dbname=f"many_{n}")) for n in range(6)]
+    databases = [Database(own_server.conninfo(dbname=f"many_{n}")) for n in range(6)]
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(lambda one: migrate(one, OURS), databases)) == [MIGRATIONS] * 6
 
