@@ -68,7 +68,7 @@ ALLOWED_LICENCES = {
     "GNU Lesser General Public License v2 or later (LGPLv2+)",
 }
 # The MPL binds only changes to the MPL files themselves, and we change none: by name, not by rule.
-MPL_PACKAGES = {"hypothesis", "orjson", "pathspec"}
+MPL_PACKAGES = {"certifi", "hypothesis", "orjson", "pathspec"}
 MPL = {"MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)"}
 
 Check = Callable[[str, str], Iterator[str]]
