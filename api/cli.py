@@ -1,4 +1,4 @@
-"""The command line `chengxin`: tokens, offline scoring, imports, the feed, and how errors end.
+"""The command line `chengxin`: tokens, offline scoring, the feed, and how errors end.
 
 Each command is thin: it reads its arguments, calls what does the work, and shows what came of it.
 Every command, option and exit code is in `docs/cli.md` (a test holds the two together). What a
@@ -8,17 +8,14 @@ command alone needs is imported when it runs, so that the small ones answer at o
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
 
-from api import operate
-from api.options import NOBODY, OPERATOR, DataDir, Json, settings_of, tokens_of
+from api import exchange, operate
+from api.options import DataDir, Json, settings_of, tokens_of
 from api.roles import ROLES
-from api.start import interruptible
 from api.terminal import (
     INTERRUPTED,
     REFUSED,
@@ -32,8 +29,6 @@ from api.terminal import (
     words,
 )
 from ledger.errors import LedgerError
-from ledger.identity import Actor
-from ledger.store import system_clock
 
 MAX_CASE_BYTES = 64 * 1024 * 1024
 
@@ -47,6 +42,7 @@ app = typer.Typer(
 )
 
 app.add_typer(operate.app)
+app.add_typer(exchange.app)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -150,68 +146,6 @@ def score(
 def _skip_line(file: BinaryIO, read: bytes) -> None:
     while read and not read.endswith(b"\n"):
         read = file.readline(1024 * 1024)
-
-
-@app.command("import", help=words("Record the rows of a CSV file.", "导入 CSV 文件的各行。"))
-def import_file(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            exists=True, dir_okay=False, help=words("CSV, plain or gzip.", "CSV，可为 gzip。")
-        ),
-    ],
-    mapping: Annotated[
-        Path,
-        typer.Option(
-            exists=True, dir_okay=False, help=words("How to read it.", "映射文件（TOML）。")
-        ),
-    ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help=words("Judge only.", "只检查，不写入。"))
-    ] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False, help=words("Issues as JSON Lines.", "问题清单（JSON Lines）。")
-        ),
-    ] = None,
-    org: Annotated[str, typer.Option(help=words("Who records.", "登记机构代码。"))] = OPERATOR,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """`chengxin import`."""
-    with interruptible():
-        from api.intake import take_in
-        from api.mapping import load_mapping
-        from api.security import NO_ORGANISATION
-        from api.storage import database_of
-
-    settings = settings_of(data_dir=data_dir)
-    try:
-        actor = Actor(org, "registrar", NOBODY)
-    except ValueError:
-        fail(USAGE, words(f"--org {org!r}: ", f"--org {org!r}：") + told(NO_ORGANISATION))
-    importing = load_mapping(mapping)
-    digest = tokens_of(settings).digest
-    try:
-        with database_of(settings) as database:
-            tally = take_in(
-                file,
-                importing,
-                database,
-                actor=actor,
-                digest=digest,
-                clock=system_clock,
-                dry_run=dry_run,
-                report=report,
-            )
-    except KeyboardInterrupt:
-        tell(words("Interrupted; run it again to go on.", "已中断；再次运行即可继续。"))
-        raise
-    if as_json:
-        put_json(asdict(tally) | {"dry_run": dry_run})
-    if tally.refused:
-        raise typer.Exit(REFUSED)
 
 
 @app.command(help=words("Print the feed of a running server.", "持续输出运行中服务的事件流。"))

@@ -1,9 +1,9 @@
-"""Importing a CSV file: every row is recorded once, or reported with its line and every reason.
+"""Importing rows: every row is recorded once, or reported with its line and every reason.
 
-Life of a row: read → understood by the mapping → compared with the rows before it → looked up
-among the idempotency keys → recorded. Rows of one subject are recorded in the order of the file,
-rows of different subjects at the same time. Memory is bounded: a fixed number of rows is on its
-way, and what was seen is kept in a temporary file.
+Life of a row: read and understood by its source (`api/rows.py`) → compared with the rows before it
+→ looked up among the idempotency keys → recorded. Rows of one subject are recorded in the order of
+the file, rows of different subjects at the same time. Memory is bounded: a fixed number of rows is
+on its way, and what was seen is kept in a temporary file.
 
 Killed at any moment, the next run completes the work: each command goes in under a key made of the
 mapping's name and the row's key columns, in the same transaction as its event. What has a key is
@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
-from api.csvfile import CsvFile, Fault
-from api.mapping import BadRow, Importing, Row
+from api.rows import Row, Unread
 from api.seen import Seen
 from ledger.appender import Answer, Appender, Entry, Key
 from ledger.errors import PURPOSES, KeyReused, LedgerError, ProviderExists, Words, WrongPurpose
-from ledger.events import Data
+from ledger.events import Data, Purpose
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
 
@@ -104,76 +103,75 @@ class Rehearsal(Appender):
 
 
 class Import:
-    """One run over one file. Belongs to one event loop."""
+    """One run over the rows of one source. Belongs to one event loop."""
 
     def __init__(
         self,
         desk: Desk,
-        importing: Importing,
         actor: Actor,
         *,
+        name: str,
+        purpose: Purpose | None,
         digest: Callable[..., bytes],
         tell: Callable[[Issue], None],
         advance: Callable[[Tally], None] = lambda tally: None,
     ) -> None:
-        """`digest`: the keyed digest of a request (`Tokens.digest`); the same in every run."""
+        """`name`: the import's own; `purpose`: the only kind of ledger it goes into, if any.
+
+        `digest`: the keyed digest of a request (`Tokens.digest`); the same in every run.
+        """
         self.tally = Tally()
         self._desk = desk
-        self._importing = importing
+        self._name = name
+        self._purpose = purpose
         self._actor = actor
         self._digest = digest
         self._tell = tell
         self._advance = advance
         self._chains: dict[str, Chain] = {}
 
-    async def run(self, file: CsvFile) -> Tally:
-        """Import the file.
+    async def run(self, rows: Iterable[Row | Unread]) -> Tally:
+        """Import the rows.
 
-        Raises MappingError, WrongPurpose, LedgerNotOpened before the first row; Unavailable or
-        OutcomeUnknown if the database stays away for a minute. Running again completes the work.
+        Raises WrongPurpose, LedgerNotOpened before the first row; Unavailable or OutcomeUnknown if
+        the database stays away for a minute. Running again completes the work.
         """
-        self._importing.check_columns(file.columns)
         opening = (await self._patiently(self._desk.rulebooks)).opening
-        wanted = self._importing.purpose
+        wanted = self._purpose
         if opening is not None and wanted is not None and opening.purpose != wanted:
-            name = self._importing.name
-            what = Words(f"the import {name}", f"导入 {name} 的数据")
+            what = Words(f"the import {self._name}", f"导入 {self._name} 的数据")
             raise WrongPurpose(
                 what=what, needed=PURPOSES[wanted], purpose=PURPOSES[opening.purpose]
             )
         try:
             with closing(Seen()) as seen:
                 async with asyncio.TaskGroup() as group:
-                    await self._all(file, seen, group)
+                    await self._all(rows, seen, group)
         except BaseExceptionGroup as failures:
             # One cause stops all; the other tasks were only cancelled.
             raise failures.exceptions[0] from failures
         self._advance(self.tally)
         return self.tally
 
-    async def _all(self, file: CsvFile, seen: Seen, group: asyncio.TaskGroup) -> None:
+    async def _all(
+        self, rows: Iterable[Row | Unread], seen: Seen, group: asyncio.TaskGroup
+    ) -> None:
         under_way: deque[dict[str, asyncio.Task[None]]] = deque()
-        for block in self._blocks(file, seen):
+        for block in self._blocks(rows, seen):
             under_way.append(await self._start(block, group))
             if len(under_way) >= MAX_BLOCKS_UNDER_WAY:
                 await self._finish(under_way.popleft())
         while under_way:
             await self._finish(under_way.popleft())
 
-    def _blocks(self, file: CsvFile, seen: Seen) -> Iterator[list[Waiting]]:
+    def _blocks(self, rows: Iterable[Row | Unread], seen: Seen) -> Iterator[list[Waiting]]:
         block: list[Waiting] = []
-        for record in file:
+        for row in rows:
             self.tally.rows += 1
-            if isinstance(record, Fault):
-                self._refuse(record.line, "line", "malformed", record.reason)
-                continue
-            cells = dict(zip(file.columns, map(str.strip, record.cells), strict=True))
-            try:
-                row = self._importing.read(record.line, cells, record.raw)
-            except BadRow as bad:
+            if isinstance(row, Unread):
                 self.tally.refused += 1
-                for problem in bad.problems:
-                    self._tell(Issue(record.line, *problem))
+                for problem in row.problems:
+                    self._tell(Issue(row.line, *problem[:3]))
                 continue
             if not row.entries and row.registration is None:
                 self.tally.skipped += 1

@@ -44,7 +44,7 @@ def take_in(
             encoding=importing.source.encoding,
             delimiter=importing.source.delimiter,
         )
-        importing.check_columns(file.columns)
+        rows = importing.rows(file)
         ledger = stack.enter_context(Ledger(database, clock=clock))
         if dry_run:
             ledger.appender.close()
@@ -58,13 +58,14 @@ def take_in(
 
         work = Import(
             Desk(ledger),
-            importing,
             actor,
+            name=importing.name,
+            purpose=importing.purpose,
             digest=digest,
             tell=lambda issue: _report(issue, path.name, issues),
             advance=advance,
         )
-        tally = run(work.run(file))
+        tally = run(work.run(rows))
         tell(summary(tally, dry_run=dry_run) + meter.pace())
     return tally
 

@@ -2,15 +2,14 @@
 
 A person edits it; `docs/imports/README.md` tells how. Everything that can be wrong with the
 mapping itself is found before the first row is read, all of it at once. A row is either understood
-whole or refused with every reason; nothing is ever guessed. Knows no file of rows and no ledger.
+whole or refused with every reason; nothing is ever guessed. Knows no ledger.
 """
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -20,6 +19,8 @@ from pydantic.fields import FieldInfo
 
 from api.column import ABSENT, BadCell, Cells, Getter, Source, getter_of, shape_of
 from api.complaint import MappingError, joined, placed, reason_of, reasons_of
+from api.csvfile import CsvFile, Fault, Record
+from api.rows import Entry, Problem, Row, Unread
 from ledger import events, findings, provider
 from ledger.errors import InvalidIdentifier, Words
 from ledger.events import Data, Purpose
@@ -44,40 +45,6 @@ COMMANDS: dict[str, type[Data]] = {
 GIVEN: dict[str, dict[str, object]] = {REGISTER: {"origin": "IMPORT"}}
 """Fields that are the importer's to say, not the mapping's."""
 IDENTIFIER = FieldInfo(annotation=str)
-
-
-class Problem(NamedTuple):
-    """Why a row is refused: the field of the command (or the part of the row), a code, words."""
-
-    field: str
-    code: str
-    reason: Words
-
-
-class BadRow(Exception):
-    """The row is refused, for these reasons."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("; ".join(f"{one.field}: {one.reason.en}" for one in problems))
-        self.problems = problems
-
-
-class Entry(NamedTuple):
-    """One command of a row. `key` tells it from every other command of this mapping."""
-
-    data: Data
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row understood: whom it is about, how to register them, what to record."""
-
-    line: int
-    key: str
-    subject: str
-    registration: Data | None
-    entries: Sequence[Entry]
 
 
 class Part(BaseModel):
@@ -175,8 +142,19 @@ class Importing:
         if reasons:
             raise MappingError(*joined(reasons))
 
-    def read(self, line: int, cells: Cells, raw: bytes) -> Row:
-        """The row's commands, none if it is to be skipped. Raises BadRow with every reason."""
+    def rows(self, file: CsvFile) -> Iterator[Row | Unread]:
+        """Every row of a file, in its order. Raises MappingError for a column it does not have."""
+        self.check_columns(file.columns)
+        return (self._understood(record, file.columns) for record in file)
+
+    def _understood(self, record: Record | Fault, columns: Sequence[str]) -> Row | Unread:
+        if isinstance(record, Fault):
+            return Unread(record.line, [Problem("line", "malformed", record.reason)])
+        cells = dict(zip(columns, map(str.strip, record.cells), strict=True))
+        return self.read(record.line, cells, record.raw)
+
+    def read(self, line: int, cells: Cells, raw: bytes) -> Row | Unread:
+        """The row's commands, none if it is to be skipped; or every reason against it."""
         problems: list[Problem] = []
         subject = self._subject(cells, problems)
         key = self._key(cells, problems)
@@ -198,7 +176,7 @@ class Importing:
             why = Words("no [[record]] of the mapping applies", "映射中没有适用的 [[record]]")
             problems.append(Problem("row", "no-record-applies", why))
         if problems:
-            raise BadRow(problems)
+            return Unread(line, problems, key, subject, cells, raw)
         return Row(line, key, subject, registration, entries)
 
     def _subject(self, cells: Cells, problems: list[Problem]) -> str:

@@ -67,9 +67,19 @@ async def _import(database: Database, tokens: Tokens) -> tuple[int, float]:
             name="bench", origin="localhost/bench", purpose="test-data", rulebook=first_rulebook()
         )
         await desk.open_ledger(opening, ACTOR)
-        run = Import(desk, load_mapping(MAPPING), ACTOR, digest=tokens.digest, tell=_refuse)
+        importing = load_mapping(MAPPING)
+        run = Import(
+            desk,
+            ACTOR,
+            name=importing.name,
+            purpose=importing.purpose,
+            digest=tokens.digest,
+            tell=_refuse,
+        )
         started = time.perf_counter()
-        tally: Tally = await run.run(CsvFile(_file(), encoding="utf-8", delimiter=","))
+        tally: Tally = await run.run(
+            importing.rows(CsvFile(_file(), encoding="utf-8", delimiter=","))
+        )
         seconds = time.perf_counter() - started
         assert tally.recorded == ROWS, tally
         return tally.recorded + tally.registered, seconds

@@ -20,6 +20,7 @@ import pytest
 import typer.main
 
 from api.cli import app
+from api.exchange import FILE
 from api.roles import ROLES
 from api.security import Tokens
 from ledger.database import Database
@@ -94,18 +95,27 @@ def test_every_command_and_option_is_documented_and_nothing_else_is() -> None:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
     assert set(sections) == set(commands)
-    for name, command in commands.items():
+    leaves = {name: (name, command) for name, command in commands.items()}
+    for name, group in commands.items():
+        if hasattr(group, "commands"):
+            del leaves[name]
+            # `chengxin import FILE` is the one command of a group that is not written out.
+            leaves |= {
+                name if one == FILE else f"{name} {one}": (name, command)
+                for one, command in group.commands.items()
+            }
+    for words, (name, command) in leaves.items():
         options = {
             option
             for parameter in command.params
             for option in parameter.opts
             if option.startswith("--") and option != "--help"
         }
-        usage = re.search(rf"`chengxin {name}( [^`]*)?`", sections[name])
-        assert usage is not None, name
-        assert set(re.findall(r"--[a-z-]+", usage[0])) == options, name
-        assert command.help, name
-        assert all(one.help for one in command.params if one.name != "help"), name
+        usage = re.search(rf"`chengxin {words}( [^`]*)?`", sections[name])
+        assert usage is not None, words
+        assert set(re.findall(r"--[a-z-]+", usage[0])) == options, words
+        assert command.help, words
+        assert all(one.help for one in command.params if one.name != "help"), words
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,25 @@ def csv_file(content: bytes | str, *, encoding: str = "utf-8", delimiter: str = 
     return CsvFile(stream, encoding=encoding, delimiter=delimiter)
 
 
+def new_import(
+    ledger: Ledger,
+    importing: Importing,
+    *,
+    tell: Callable[[Issue], None],
+    advance: Callable[[Tally], None] = lambda tally: None,
+) -> Import:
+    """An import at a desk of its own, as in a new process."""
+    return Import(
+        Desk(ledger),
+        given.REGISTRAR,
+        name=importing.name,
+        purpose=importing.purpose,
+        digest=digest,
+        tell=tell,
+        advance=advance,
+    )
+
+
 class Office:
     """A test-data ledger and an import into it."""
 
@@ -103,15 +122,10 @@ class Office:
         """Import; a new desk, as in a new process. `issues` then has what was told."""
         self.issues = []
         file = content if isinstance(content, CsvFile) else csv_file(content)
-        work = Import(
-            Desk(self.ledger),
-            importing or mapping(),
-            given.REGISTRAR,
-            digest=digest,
-            tell=self.issues.append,
-            advance=advance,
-        )
-        return self.run(work.run(file))
+        importing = importing or mapping()
+        rows = importing.rows(file)
+        work = new_import(self.ledger, importing, tell=self.issues.append, advance=advance)
+        return self.run(work.run(rows))
 
     def told(self) -> list[tuple[int, str, str]]:
         """Line, field and code of each issue, in the order of the lines."""
@@ -532,11 +546,10 @@ def test_two_imports_at_once_record_each_row_once(
 
     async def both() -> list[Tally]:
         with new_ledger(database, clock) as other:
-            works = [
-                Import(Desk(it), mapping(), given.REGISTRAR, digest=digest, tell=issues.append)
-                for it in (office.ledger, other)
-            ]
-            return await asyncio.gather(*(work.run(csv_file(content)) for work in works))
+            works = [new_import(it, mapping(), tell=issues.append) for it in (office.ledger, other)]
+            return await asyncio.gather(
+                *(one.run(mapping().rows(csv_file(content))) for one in works)
+            )
 
     issues: list[Issue] = []
     tallies = run(both())
@@ -617,15 +630,10 @@ def test_a_week_date_is_no_day(office: Office) -> None:
 
 
 def test_a_mapping_for_test_data_goes_into_no_other_ledger(opened: Ledger, run: Run) -> None:
-    work = Import(
-        Desk(opened),
-        mapping(purpose="test-data"),
-        given.REGISTRAR,
-        digest=digest,
-        tell=lambda issue: None,
-    )
+    importing = mapping(purpose="test-data")
+    work = new_import(opened, importing, tell=lambda issue: None)
     with pytest.raises(WrongPurpose, match="only possible in a ledger opened as test-data"):
-        run(work.run(csv_file(many(3, 3))))
+        run(work.run(importing.rows(csv_file(many(3, 3)))))
     assert opened.head() == 1
 
 
