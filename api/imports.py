@@ -14,15 +14,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from api.rows import Row, Unread
+from api.outcome import Issue, Outcome, Tally
+from api.rows import Entry, Problem, Row, Unread
 from api.seen import Seen
-from ledger.appender import Answer, Appender, Entry, Key
+from api.underway import Chain, Known, Waiting, Wanted, bytes_of
+from ledger.appender import Key
 from ledger.errors import PURPOSES, KeyReused, LedgerError, ProviderExists, Words, WrongPurpose
 from ledger.events import Data, Purpose
 from ledger.handle import Desk, Receipt
@@ -39,69 +46,6 @@ RECORDED_OTHERWISE = Words(
 T = TypeVar("T")
 
 
-class Issue(NamedTuple):
-    """Something to report about a line: where in it, a stable code, the reason in words."""
-
-    line: int
-    field: str
-    code: str
-    reason: Words
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the rows of a file: each is counted in one of the last five."""
-
-    rows: int = 0
-    registered: int = 0
-    recorded: int = 0
-    already_recorded: int = 0
-    repeated: int = 0
-    skipped: int = 0
-    refused: int = 0
-
-
-class Wanted(NamedTuple):
-    """A command with its key."""
-
-    data: Data
-    key: Key
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A row on its way."""
-
-    row: Row
-    commands: list[Wanted]
-
-
-@dataclass(slots=True)
-class Chain:
-    """The rows of one subject under way, in the order of the file."""
-
-    known: bool
-    last: asyncio.Task[None] | None = None
-
-
-class Rehearsal(Appender):
-    """The appender of a dry run: every request is accepted and nothing is written.
-
-    The desk then decides each command on the state that the rows before it would have led to.
-    """
-
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        # No thread, no connection: nothing of the real appender is set up.
-        self._now = clock
-
-    async def append_async(self, entries: Sequence[Entry], key: Key | None = None) -> Answer:
-        """Accept."""
-        return Answer(0, self._now())
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 class Import:
     """One run over the rows of one source. Belongs to one event loop."""
 
@@ -115,12 +59,16 @@ class Import:
         digest: Callable[..., bytes],
         tell: Callable[[Issue], None],
         advance: Callable[[Tally], None] = lambda tally: None,
+        answer: Callable[[Outcome], None] | None = None,
     ) -> None:
         """`name`: the import's own; `purpose`: the only kind of ledger it goes into, if any.
 
-        `digest`: the keyed digest of a request (`Tokens.digest`); the same in every run.
+        `digest`: the keyed digest of a request (`Tokens.digest`); the same in every run. `answer`
+        is told of every row once, of rows of different subjects in any order.
         """
         self.tally = Tally()
+        self.block_rows = BLOCK_ROWS
+        """So many rows are looked up at once; the fewer, the less others have to wait."""
         self._desk = desk
         self._name = name
         self._purpose = purpose
@@ -128,10 +76,11 @@ class Import:
         self._digest = digest
         self._tell = tell
         self._advance = advance
+        self._answer = answer
         self._chains: dict[str, Chain] = {}
 
-    async def run(self, rows: Iterable[Row | Unread]) -> Tally:
-        """Import the rows.
+    async def run(self, rows: Iterable[Row | Unread] | AsyncIterable[Row | Unread]) -> Tally:
+        """Import the rows; what the source of rows raises is raised.
 
         Raises WrongPurpose, LedgerNotOpened before the first row; Unavailable or OutcomeUnknown if
         the database stays away for a minute. Running again completes the work.
@@ -154,36 +103,41 @@ class Import:
         return self.tally
 
     async def _all(
-        self, rows: Iterable[Row | Unread], seen: Seen, group: asyncio.TaskGroup
+        self,
+        rows: Iterable[Row | Unread] | AsyncIterable[Row | Unread],
+        seen: Seen,
+        group: asyncio.TaskGroup,
     ) -> None:
         under_way: deque[dict[str, asyncio.Task[None]]] = deque()
-        for block in self._blocks(rows, seen):
+        async for block in self._blocks(_each(rows), seen):
             under_way.append(await self._start(block, group))
             if len(under_way) >= MAX_BLOCKS_UNDER_WAY:
                 await self._finish(under_way.popleft())
         while under_way:
             await self._finish(under_way.popleft())
 
-    def _blocks(self, rows: Iterable[Row | Unread], seen: Seen) -> Iterator[list[Waiting]]:
+    async def _blocks(
+        self, rows: AsyncIterable[Row | Unread], seen: Seen
+    ) -> AsyncIterator[list[Waiting]]:
         block: list[Waiting] = []
-        for row in rows:
+        async for row in rows:
             self.tally.rows += 1
             if isinstance(row, Unread):
-                self.tally.refused += 1
-                for problem in row.problems:
-                    self._tell(Issue(row.line, *problem[:3]))
-                continue
-            if not row.entries and row.registration is None:
+                self._refuse(row, row.problems)
+            elif not row.entries and row.registration is None:
                 self.tally.skipped += 1
-                continue
-            block.append(Waiting(row, [self._wanted(row, *entry) for entry in row.entries]))
-            if len(block) >= BLOCK_ROWS:
+                self._settle(Outcome(row.line, row.key, "skipped"))
+            else:
+                block.append(Waiting(row, [self._wanted(row, entry) for entry in row.entries]))
+            # By rows read, not by those understood: however many are refused, none waits for long.
+            if self.tally.rows % self.block_rows == 0:
                 yield self._new_ones(block, seen)
                 block = []
         yield self._new_ones(block, seen)
 
-    def _wanted(self, row: Row, data: Data, key: str) -> Wanted:
-        digest = self._digest(row.subject.encode(), type(data).__name__.encode(), _bytes_of(data))
+    def _wanted(self, row: Row, entry: Entry) -> Wanted:
+        data, key = entry
+        digest = self._digest(row.subject.encode(), type(data).__name__.encode(), bytes_of(data))
         return Wanted(data, Key(self._actor.organisation, row.subject, key, digest))
 
     def _new_ones(self, block: Sequence[Waiting], seen: Seen) -> list[Waiting]:
@@ -201,25 +155,35 @@ class Import:
                 self.tally.repeated += 1
                 why = Words(f"the same row as line {line}", f"与第 {line} 行相同")
                 self._tell(Issue(row.line, "row", "repeated", why))
+                first = Problem("row", "repeated", why)
+                self._settle(Outcome(row.line, row.key, "repeated", problems=[first]))
             else:
                 why = Words(
                     f"the same key as line {line}, but other content",
                     f"关键列与第 {line} 行相同，内容却不同",
                 )
-                self._refuse(row.line, "row.key", "key-taken", why)
+                self._refuse(row, [Problem("row.key", "key-taken", why)])
         return new
 
     async def _start(
         self, block: Sequence[Waiting], group: asyncio.TaskGroup
     ) -> dict[str, asyncio.Task[None]]:
         """Look a block's rows up, and set those that are left on their way."""
+        if not block:
+            return {}
         asked = [one.key[1:3] for waiting in block for one in waiting.commands]
         issuer = self._actor.organisation
         keys = await self._patiently(lambda: self._desk.find_keys(issuer, asked))
         left: dict[str, list[Waiting]] = {}
+        done: list[Waiting] = []
         for waiting in block:
-            if self._is_left(waiting, keys):
+            if not self._is_known(waiting, keys):
+                continue
+            if waiting.commands or not waiting.recorded_at:
                 left.setdefault(waiting.row.subject, []).append(waiting)
+            else:
+                done.append(waiting)
+        await self._recorded_before(done)
         known = await self._patiently(lambda: self._desk.preload(left))
         tasks: dict[str, asyncio.Task[None]] = {}
         for subject, rows in left.items():
@@ -227,21 +191,31 @@ class Import:
             chain.last = tasks[subject] = group.create_task(self._rows(chain, chain.last, rows))
         return tasks
 
-    def _is_left(self, waiting: Waiting, keys: dict[tuple[str, str], bytes]) -> bool:
-        """Whether something of the row is still to be recorded."""
+    def _is_known(self, waiting: Waiting, keys: Known) -> bool:
+        """Sort out what of a row is recorded; False if that says something else."""
         left = []
         for one in waiting.commands:
-            digest = keys.get((one.key.subject, one.key.key))
-            if digest is None:
+            digest, position = keys.get((one.key.subject, one.key.key), (b"", 0))
+            if not digest:
                 left.append(one)
-            elif digest != one.key.digest:
-                self._refuse_by(waiting.row.line, KeyReused(key=one.key.key))
+            elif digest == one.key.digest:
+                waiting.recorded_at[position] = one.data
+            else:
+                self._refuse_by(waiting.row, KeyReused(key=one.key.key))
                 return False
-        if waiting.commands and not left:
-            self.tally.already_recorded += 1
-            return False
         waiting.commands = left
         return True
+
+    async def _recorded_before(self, rows: Sequence[Waiting]) -> None:
+        """Tell of rows that the keys know whole."""
+        self.tally.already_recorded += len(rows)
+        if self._answer is None:
+            return
+        asked = {at: type(data) for one in rows for at, data in one.recorded_at.items()}
+        found = await self._patiently(lambda: self._desk.first_answers(asked)) if asked else {}
+        for waiting in rows:
+            waiting.receipts += [found[position] for position in waiting.recorded_at]
+            self._settle(waiting.outcome("recorded-before"))
 
     async def _finish(self, tasks: dict[str, asyncio.Task[None]]) -> None:
         if tasks:
@@ -263,10 +237,11 @@ class Import:
             except LedgerError as error:
                 if error.status == 503:
                     raise
-                self._refuse_by(waiting.row.line, error)
+                self._refuse_by(waiting.row, error)
             else:
                 self.tally.recorded += new
                 self.tally.already_recorded += not new
+                self._settle(waiting.outcome("recorded" if new else "recorded-before"))
 
     async def _row(self, chain: Chain, waiting: Waiting) -> bool:
         """Record what is left of a row; False if all of it turned out to be recorded.
@@ -284,17 +259,21 @@ class Import:
                     lambda: self._desk.rehearse(row.subject, together, self._actor)
                 )
             if registration is not None and not commands:
-                await self._record(row.subject, registration, None)
+                waiting.receipts.append(await self._record(row.subject, registration, None))
                 self.tally.registered += 1
                 chain.known = new = True
             for one in waiting.commands:
                 # With the first one: a subject is registered if something is recorded of it.
                 receipt = await self._record(row.subject, one.data, one.key, registration)
+                waiting.receipts.append(receipt)
                 self.tally.registered += registration is not None and not receipt.repeated
                 chain.known = chain.known or registration is not None
                 registration = None
                 new = new or not receipt.repeated
         except ProviderExists:
+            if registration is None:
+                # What the row itself asks for.
+                raise
             # Somebody else was faster, or our own registration was not acknowledged.
             chain.known = True
             return await self._row(chain, waiting)
@@ -321,18 +300,30 @@ class Import:
                     raise
             await asyncio.sleep(BACK_OFF_SECONDS)
 
-    def _refuse_by(self, line: int, error: LedgerError) -> None:
+    def _refuse_by(self, row: Row, error: LedgerError) -> None:
         field = str(error.facts.get("field", "record"))
         # A row's key is of our own making: nobody who imports has seen it.
         ours = isinstance(error, KeyReused)
         reason = RECORDED_OTHERWISE if ours else Words(str(error), error.chinese())
-        self._refuse(line, field, error.code, reason)
+        self._refuse(row, [Problem(field, error.code, reason)])
 
-    def _refuse(self, line: int, field: str, code: str, reason: Words) -> None:
+    def _refuse(self, row: Row | Unread, problems: Sequence[Problem]) -> None:
         self.tally.refused += 1
-        self._tell(Issue(line, field, code, reason))
+        for problem in problems:
+            self._tell(Issue(row.line, *problem[:3]))
+        self._settle(Outcome(row.line, row.key, "refused", problems=problems))
+
+    def _settle(self, outcome: Outcome) -> None:
+        if self._answer is not None:
+            self._answer(outcome)
 
 
-def _bytes_of(data: Data) -> bytes:
-    # Without defaults: a field that a later version adds does not make an old row a new one.
-    return data.__pydantic_serializer__.to_json(data, exclude_defaults=True)
+async def _each(
+    rows: Iterable[Row | Unread] | AsyncIterable[Row | Unread],
+) -> AsyncIterator[Row | Unread]:
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            yield row
+    else:
+        for row in rows:
+            yield row

@@ -11,9 +11,11 @@ from typing import BinaryIO
 import orjson
 
 from api.csvfile import CsvFile, unpacked
-from api.imports import Import, Issue, Rehearsal, Tally
+from api.imports import Import
 from api.mapping import Importing
 from api.options import run
+from api.outcome import Issue, Tally
+from api.rehearsal import Rehearsal
 from api.terminal import USAGE, Meter, fail, tell, told, words
 from ledger.database import Database
 from ledger.handle import Desk

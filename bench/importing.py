@@ -19,9 +19,10 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate
 
 from api.csvfile import CsvFile
-from api.imports import Import, Tally
+from api.imports import Import
 from api.mapping import load_mapping
 from api.options import collect_rarely
+from api.outcome import Tally
 from api.security import Tokens
 from api.settings import Settings
 from bench.place import ACTOR, Place, Row, tokens_of

@@ -14,23 +14,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
 from ledger import errors, provider, rulebook
-from ledger.appender import Answer, Entry, Key
+from ledger.appender import Entry, Key
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.envelope import Event, decode, new_id, new_nonce
-from ledger.events import RULEBOOK_STREAM, Data, LedgerOpened, provider_stream
+from ledger.events import (
+    RULEBOOK_STREAM,
+    Data,
+    LedgerOpened,
+    ProviderRegistered,
+    provider_stream,
+)
 from ledger.findings import Bench
 from ledger.identity import Actor, parse_identifier
-from ledger.store import Ledger, Stored
+from ledger.intent import Draft, Intent, Kept, S
+from ledger.store import Ledger
 
 CONFLICT_SECONDS = 10
 """So long a command is tried again after conflicts. By time, not by count: of two processes that
@@ -40,48 +46,20 @@ MAX_STREAMS = 20_000
 MAX_PRELOADED_VERSION = 200
 RULEBOOKS_FRESH_SECONDS = 60
 
-S = TypeVar("S", provider.Provider, rulebook.Rulebooks)
 T = TypeVar("T")
 
 
 class Receipt(NamedTuple):
-    """The answer to a write: where its first event stands. `repeated`: it stood there before."""
+    """The answer to a write: where its first event stands. `repeated`: it stood there before.
+
+    A registration that was recorded with a command is not the command's event.
+    """
 
     position: int
     id: str
     stream: str
     version: int
     repeated: bool
-
-
-@dataclass(slots=True)
-class Kept(Generic[S]):
-    """A stream's state as last committed, and the queue before it."""
-
-    stream: str
-    new: Callable[[], S]
-    evolve: Callable[[S, Event], S]
-    state: S | None = None
-    queue: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-@dataclass(frozen=True, slots=True)
-class Intent(Generic[S]):
-    """What is to be written: one command after the other, by whom, about whom, under which key."""
-
-    decides: Sequence[Callable[[S], Sequence[Data]]]
-    actor: Actor
-    subject: str | None = None
-    key: Key | None = None
-    causation: str | None = None
-
-
-class Draft(NamedTuple, Generic[S]):
-    """What an intent leads to: its events, and the state with the first of them taken in."""
-
-    state: S
-    events: list[Event]
-    taken_in: int
 
 
 class Desk:
@@ -108,7 +86,9 @@ class Desk:
         commands = [command] if registration is None else [registration, command]
         decides = self._decides(commands, await self.rulebooks())
         kept = self._keep(identifier)
-        return await self._write(kept, Intent(decides, actor, identifier, key, causation))
+        before = 0 if registration is None else 1
+        intent = Intent(decides, actor, identifier, key, causation, type(command), before)
+        return await self._write(kept, intent)
 
     async def rehearse(self, identifier: str, commands: Sequence[Data], actor: Actor) -> None:
         """Decide commands one after the other and record nothing. Raises what one is refused with.
@@ -159,10 +139,16 @@ class Desk:
 
     async def find_keys(
         self, issuer: str, asked: Collection[tuple[str, str]]
-    ) -> dict[tuple[str, str], bytes]:
-        """The request digests of those of many (subject, key) that are recorded."""
-        found = await self._read(lambda: self.ledger.find_keys(issuer, asked))
-        return {one: digest for one, (digest, _) in found.items()}
+    ) -> dict[tuple[str, str], tuple[bytes, int]]:
+        """Those of many (subject, key) that are recorded: request digest and first position."""
+        return await self._read(lambda: self.ledger.find_keys(issuer, asked))
+
+    async def first_answers(self, asked: Mapping[int, type[Data]]) -> dict[int, Receipt]:
+        """What was answered to recorded commands: by first position, of which each is given."""
+        wanted = {position + 1 for position in asked} | set(asked)
+        rows = await self._read(lambda: self.ledger.read_at(sorted(wanted)))
+        found = {row.position: decode(row.state) for row in rows}
+        return {position: _first_answer(position, found, asked[position]) for position in asked}
 
     async def publish_rulebook(
         self, command: rulebook.PublishRulebook, actor: Actor, *, key: Key | None = None
@@ -230,7 +216,7 @@ class Desk:
                 try:
                     draft = self._decide(kept, state, intent)
                 except errors.LedgerError:
-                    repeated = await self._repeated(intent.key)
+                    repeated = await self._repeated(intent)
                     if repeated is not None:
                         return repeated
                     if fresh:
@@ -257,12 +243,14 @@ class Desk:
                     kept.state = None
                     raise
                 if answer.repeated:
-                    return await self._first_answer(answer.first_position)
+                    return await self._first_answer(answer.first_position, intent)
                 state = draft.state
                 for event in draft.events[draft.taken_in :]:
                     state = kept.evolve(state, event)
                 kept.state = state
-                return _receipt(answer, draft.events[0])
+                event = draft.events[intent.before]
+                at = answer.first_position + intent.before
+                return Receipt(at, event.id, event.stream, event.version, repeated=False)
 
     def _decides(
         self, commands: Sequence[Data], rules: rulebook.Rulebooks
@@ -312,7 +300,8 @@ class Desk:
         kept.state = state
         return state
 
-    async def _repeated(self, key: Key | None) -> Receipt | None:
+    async def _repeated(self, intent: Intent[S]) -> Receipt | None:
+        key = intent.key
         if key is None:
             return None
         found = await self._read(lambda: self.ledger.find_key(key.issuer, key.subject, key.key))
@@ -321,12 +310,10 @@ class Desk:
         digest, first_position = found
         if digest != key.digest:
             raise errors.KeyReused(key=key.key)
-        return await self._first_answer(first_position)
+        return await self._first_answer(first_position, intent)
 
-    async def _first_answer(self, position: int) -> Receipt:
-        rows: list[Stored] = await self._read(lambda: self.ledger.read(position - 1, 1))
-        event = decode(rows[0].state)
-        return Receipt(position, event.id, event.stream, event.version, repeated=True)
+    async def _first_answer(self, position: int, intent: Intent[S]) -> Receipt:
+        return (await self.first_answers({position: intent.command}))[position]
 
     async def _read(self, read: Callable[[], T]) -> T:
         try:
@@ -344,5 +331,10 @@ def _entry(event: Event) -> Entry:
     return Entry(event.stream, event.version, event.id, event.type, state, time_at)
 
 
-def _receipt(answer: Answer, event: Event) -> Receipt:
-    return Receipt(answer.first_position, event.id, event.stream, event.version, repeated=False)
+def _first_answer(position: int, found: Mapping[int, Event], command: type[Data]) -> Receipt:
+    event = found[position]
+    if isinstance(event.data, ProviderRegistered) and command is not ProviderRegistered:
+        # The subject was registered in the same append, just before.
+        position += 1
+        event = found[position]
+    return Receipt(position, event.id, event.stream, event.version, repeated=True)

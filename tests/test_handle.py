@@ -15,9 +15,10 @@ import psycopg
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from ledger import errors, handle
+from ledger import errors, events, handle
 from ledger.appender import Appender, Key
 from ledger.database import Database
+from ledger.envelope import decode
 from ledger.events import Data, provider_stream
 from ledger.handle import RULEBOOKS_FRESH_SECONDS, Desk, Receipt
 from ledger.rulebook import SHORTEST_NOTICE
@@ -233,6 +234,28 @@ def test_one_key_for_two_providers_at_once(opened: Ledger, desk: Desk, run: Run)
         one, other = other, one
     assert (versions(opened, one), versions(opened, other)) == ([1], [])
     assert run(desk.record(other, command, REGISTRAR)).version == 1
+
+
+def test_the_receipt_is_of_the_command_and_not_of_the_registration_before_it(
+    opened: Ledger, desk: Desk, second: Desk, run: Run
+) -> None:
+    """Whoever repairs a penalty names the id in its receipt."""
+    command, unknown = given.penalty(), "HK-CR-31"
+    asked = key("a", command)
+
+    def record(desk: Desk, registration: Data | None) -> Receipt:
+        return run(desk.record(unknown, command, REGISTRAR, key=asked, registration=registration))
+
+    first = record(desk, given.register())
+    assert (first.position, first.version, first.repeated) == (3, 2, False)
+    events_of = [decode(row.state).data.type for row in opened.read(1, 10)]
+    assert events_of == ["provider.registered.v1", "penalty.imposed.v1"]
+    assert record(second, given.register()) == record(second, None) == first._replace(repeated=True)
+    found = run(second.find_keys(REGISTRAR.organisation, [(REGISTRAR.ref, "a")]))
+    assert found == {(REGISTRAR.ref, "a"): (asked.digest, 2)}
+    assert run(second.first_answers({2: type(command)})) == {2: first._replace(repeated=True)}
+    registration = run(second.first_answers({2: events.ProviderRegistered}))[2]
+    assert (registration.position, registration.version) == (2, 1)
 
 
 def test_a_write_does_not_read_a_long_stream_again(

@@ -24,8 +24,10 @@ from pydantic import ValidationError
 
 from api.complaint import MappingError
 from api.csvfile import CsvFile, Fault, NoHeader, Record, unpacked
-from api.imports import Import, Issue, Rehearsal, Tally
+from api.imports import Import
 from api.mapping import COMMANDS, Importing, MappingFile, load_mapping
+from api.outcome import Issue, Tally
+from api.rehearsal import Rehearsal
 from ledger.database import Database
 from ledger.envelope import decode
 from ledger.errors import WrongPurpose
