@@ -37,8 +37,12 @@ def add_months(day: date, months: int) -> date:
         return date(year, month + 1, monthrange(year, month + 1)[1])
 
 
+@lru_cache(maxsize=16_384)
 def whole_months(a: date, b: date) -> int:
-    """The largest n with `a + n months <= b`; -1 if `b < a` (scoring.md, introduction)."""
+    """The largest n with `a + n months <= b`; -1 if `b < a` (scoring.md, introduction).
+
+    Remembered like `add_months`: the scores of one day ask from the same few days.
+    """
     if b < a:
         return -1
     months = (b.year - a.year) * 12 + b.month - a.month

@@ -318,7 +318,7 @@ def parse_scale(obj: object) -> Scale:
 class Scales:
     """The rulebooks a score may use, in order of the day they come into force."""
 
-    __slots__ = ("_scales", "_starts")
+    __slots__ = ("_scales", "_starts", "only")
 
     def __init__(self, scales: Iterable[Scale]) -> None:
         """Raises InvalidScale for no rulebook, two with one version, or two on one day."""
@@ -337,6 +337,8 @@ class Scales:
             days.add(scale.in_force_from)
         if reasons:
             raise InvalidScale(reasons)
+        self.only: Scale | None = self._scales[0] if len(self._scales) == 1 else None
+        """The rulebook of every day, where there is but one."""
 
     def of(self, day: date) -> Scale:
         """The rulebook of a day: the latest `in_force_from <= day`; before the first, the first."""

@@ -7,13 +7,14 @@ any Python path in the evidence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
+import orjson
 from eventsourcing.application import Application
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import (
@@ -54,6 +55,17 @@ class Stored(NamedTuple):
 
     position: int
     state: bytes
+
+    def parsed(self) -> Parsed:
+        """The event with its envelope parsed. Raises orjson.JSONDecodeError."""
+        return Parsed(self.position, orjson.loads(self.state))
+
+
+class Parsed(NamedTuple):
+    """One stored event, parsed once for all who look at it: nobody changes the envelope."""
+
+    position: int
+    envelope: Mapping[str, Any]
 
 
 class CanonicalMapper(Mapper[str]):

@@ -7,10 +7,9 @@ points, or what a fact does to a score (`known.py`, `demerits.py`, `scoring.py`)
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -25,8 +24,7 @@ FULFILMENT: Final = ("fulfilled", "fulfilment_revoked")
 _RULEBOOK_SETS_REMEMBERED = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Demerit:
+class Demerit(NamedTuple):
     """A confirmed finding ("Input: facts")."""
 
     id: str
@@ -45,8 +43,7 @@ class Demerit:
     obligation: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Merit:
+class Merit(NamedTuple):
     """A reward, completed contract, training, clean inspection … ("Input: facts")."""
 
     id: str
@@ -56,8 +53,7 @@ class Merit:
     counterparty: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """An entry in the authority's list of seriously dishonest entities ("Input: facts")."""
 
     id: str
@@ -65,8 +61,7 @@ class Listing:
     listed_on: date
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(NamedTuple):
     """A finished inspection: evidence only ("Input: facts")."""
 
     id: str
@@ -74,8 +69,7 @@ class Inspection:
     on: date
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(NamedTuple):
     """What later happened to a fact ("Input: facts")."""
 
     id: str

@@ -81,15 +81,9 @@ def stand(fact: Demerit, acts: Sequence[Act], as_of: date) -> Finding:
         suspended = in_force(latest, SUSPENSION)
         repaired = in_force(latest, REPAIR)
         fulfilled = in_force(latest, FULFILMENT)
-    return Finding(
-        fact=fact,
-        suspended=suspended,
-        repaired=repaired,
-        owing=fact.obligation and not fulfilled,
-        clock_start=start,
-        months=whole_months(start, as_of),
-        life_months=whole_months(fact.ended_on, as_of),
-    )
+    owing = fact.obligation and not fulfilled
+    months, life_months = whole_months(start, as_of), whole_months(fact.ended_on, as_of)
+    return Finding(fact, suspended, repaired, owing, start, months, life_months)
 
 
 def in_effect(known: Known, as_of: date) -> list[Finding]:
@@ -201,17 +195,27 @@ def assess_all(findings: Iterable[Finding], scales: Scales) -> None:
         families[finding.fact.family].append(finding)
     for family in families.values():
         family.sort(key=attrgetter("fact.served_on"))
-        under: dict[str, tuple[Scale, list[Finding]]] = {}
-        for finding in sorted(family, key=attrgetter("fact.occurred_on")):
-            act = scales.of(finding.fact.occurred_on)
-            decision = scales.of(finding.fact.decided_on)
-            under.setdefault(act.version, (act, []))[1].append(finding)
-            if decision is not act:
-                under.setdefault(decision.version, (decision, []))[1].append(finding)
-        for scale, group in under.values():
+        for scale, group in _by_rulebook(family, scales):
+            alike = made[scale.version]
             for finding, prior in zip(group, _priors(family, group, scale), strict=True):
-                assessment = _assess(finding, scale, prior, made[scale.version])
-                finding.computed.append((assessment, 1 + prior))
+                finding.computed.append((_assess(finding, scale, prior, alike), 1 + prior))
+
+
+def _by_rulebook(
+    family: Sequence[Finding], scales: Scales
+) -> Iterable[tuple[Scale, list[Finding]]]:
+    """Each rulebook with the findings to be computed under it, by `occurred_on`."""
+    findings = sorted(family, key=attrgetter("fact.occurred_on"))
+    if scales.only is not None:
+        return [(scales.only, findings)]
+    under: dict[str, tuple[Scale, list[Finding]]] = {}
+    for finding in findings:
+        act = scales.of(finding.fact.occurred_on)
+        decision = scales.of(finding.fact.decided_on)
+        under.setdefault(act.version, (act, []))[1].append(finding)
+        if decision is not act:
+            under.setdefault(decision.version, (decision, []))[1].append(finding)
+    return under.values()
 
 
 def reason_of(finding: Finding, best: Assessment) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -26,10 +27,11 @@ from psycopg import Cursor
 
 from ledger.envelope import TYPE_PREFIX
 from ledger.events import provider_stream
-from ledger.store import Ledger, Stored
+from ledger.store import Ledger, Parsed, Stored
 from projections.facts import meaning_of
-from projections.rows import copy_rows
+from projections.rows import copying
 from projections.runner import progress_of
+from projections.together import Take
 
 ALL_ROLES = frozenset(
     {
@@ -179,15 +181,14 @@ class Disclosure:
         self._ledger = ledger
         self._items = f"SELECT {ITEM_COLUMNS} FROM {schema}.items"
 
-    def fold(self, cursor: Cursor[tuple[Any, ...]], batch: Iterable[Stored]) -> None:
+    @contextmanager
+    def folding(self, cursor: Cursor[tuple[Any, ...]]) -> Iterator[Take]:
         """Take in a batch: new items in one COPY, then what happened to items, in order."""
         # For each column, the last value wins: what happened to an item in between is past.
         changes: defaultdict[str, dict[str, bool]] = defaultdict(dict)
-        copy_rows(
-            cursor,
-            f"{self.schema}.items (position, id, subject, kind, shown_from, shown_until)",
-            _items(batch, changes),
-        )
+        target = f"{self.schema}.items (position, id, subject, kind, shown_from, shown_until)"
+        with copying(cursor, target) as write:
+            yield lambda events: write(_items(events, changes))
         for column, values in changes.items():
             cursor.execute(
                 f"UPDATE {self.schema}.items i SET {column} = n.value"
@@ -308,11 +309,10 @@ class Disclosure:
 
 
 def _items(
-    batch: Iterable[Stored], changes: Mapping[str, dict[str, bool]]
+    batch: Iterable[Parsed], changes: Mapping[str, dict[str, bool]]
 ) -> Iterator[tuple[str, ...]]:
     """A row for each new item; what happens to items is noted in `changes` on the way."""
-    for position, state in batch:
-        envelope = orjson.loads(state)
+    for position, envelope in batch:
         meaning_of(envelope)
         item = item_of(envelope)
         if item is not None:

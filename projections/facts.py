@@ -154,21 +154,22 @@ def read_fact(obj: FactObject) -> Fact:
 
 
 def _read_demerit(obj: FactObject) -> Demerit:
-    occurred_on = _day(obj["occurred_on"])
+    occurred_on, ended_on, mitigation = obj["occurred_on"], obj["ended_on"], obj["mitigation"]
+    # By place, not by name: by name takes twice as long, and there are millions.
     return Demerit(
-        id=obj["id"],
-        recorded_on=_day(obj["recorded_on"]),
-        incident=obj["incident"],
-        category=obj["category"],
-        family=obj["family"],
-        severity=obj["severity"],
-        issuer=obj["issuer"],
-        occurred_on=occurred_on,
-        ended_on=_day(obj["ended_on"]) if obj["ended_on"] else occurred_on,
-        decided_on=_day(obj["decided_on"]),
-        served_on=_day(obj["served_on"]),
-        mitigation=tuple(dict.fromkeys(obj["mitigation"])),
-        obligation=obj["obligation"],
+        obj["id"],
+        _day(obj["recorded_on"]),
+        obj["incident"],
+        obj["category"],
+        obj["family"],
+        obj["severity"],
+        obj["issuer"],
+        _day(occurred_on),
+        _day(ended_on or occurred_on),
+        _day(obj["decided_on"]),
+        _day(obj["served_on"]),
+        tuple(dict.fromkeys(mitigation)) if mitigation else (),
+        obj["obligation"],
     )
 
 

@@ -5,28 +5,32 @@ Knows PostgreSQL's text format and nothing of what the rows mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from psycopg import Cursor
-
-PART_ROWS = 500
+from psycopg import Copy, Cursor
 
 
-def copy_rows(cursor: Cursor[tuple[Any, ...]], target: str, rows: Iterable[Sequence[str]]) -> None:
-    """Append rows to `target`, which is written `table (column, …)`; no row, no statement.
+@contextmanager
+def copying(
+    cursor: Cursor[tuple[Any, ...]], target: str
+) -> Iterator[Callable[[Iterable[Sequence[str]]], None]]:
+    """What appends rows to `target`, which is written `table (column, …)`; no row, no statement.
 
-    The server takes in a part while `rows` makes the next one: both work at the same time.
+    The server takes in some rows while the next ones are made: both work at the same time.
     """
-    remaining = iter(rows)
-    part = list(islice(remaining, PART_ROWS))
-    if not part:
-        return
-    with cursor.copy(f"COPY {target} FROM STDIN".encode()) as copy:
-        while part:
-            copy.write(_block(part))
-            part = list(islice(remaining, PART_ROWS))
+    copies: list[Copy] = []
+    with ExitStack() as stack:
+
+        def write(rows: Iterable[Sequence[str]]) -> None:
+            if block := _block(list(rows)):
+                if not copies:
+                    statement = f"COPY {target} FROM STDIN".encode()
+                    copies.append(stack.enter_context(cursor.copy(statement)))
+                copies[0].write(block)
+
+        yield write
 
 
 def _block(rows: Sequence[Sequence[str]]) -> str:
@@ -35,7 +39,7 @@ def _block(rows: Sequence[Sequence[str]]) -> str:
     Values are identifiers, numbers, days and JSON, where a tab or the end of a line never stands
     raw; so one replacement for the whole block escapes them all.
     """
-    block = "\n".join(map("\t".join, rows)) + "\n"
+    block = "".join([f"{line}\n" for line in map("\t".join, rows)])
     tabs = sum(map(len, rows)) - len(rows)
     assert (block.count("\n"), block.count("\t")) == (len(rows), tabs)
     assert "\r" not in block

@@ -4,7 +4,8 @@ Each projection has tables in a schema of its own with one `progress` row. Takin
 makes a second process a hot spare: it finds the row locked, waits, and later goes on from the
 position it finds. A crash anywhere leaves the last committed batch and its position together, so
 the next start continues as if nothing had happened. Catching up, events are folded first and the
-result is settled at the end, so that a provider with a hundred events is computed once.
+result is settled at the end, so that a provider with a hundred events is computed once. Who is far
+behind reads together with the others (`together.py`), before any poison; all else each does alone.
 
 A poison event (an unknown type, a broken fold) stops its projection only: everything before it is
 folded, settled and served, time goes on changing what is served. Its position, its type and the
@@ -16,8 +17,7 @@ from __future__ import annotations
 
 import threading
 import time as monotonic
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from datetime import date
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
@@ -28,10 +28,10 @@ import structlog
 from psycopg import sql
 
 from ledger.database import Database, migrate
-from ledger.store import Ledger, Stored
+from ledger.store import Ledger
 from ledger.tail import Tail
+from projections.together import BATCH_EVENTS, FAR_EVENTS, Folding, catch_up_together, parts_of
 
-BATCH_EVENTS = 5_000
 IDLE_SECONDS = 1.0
 BACK_OFF_SECONDS = 0.5
 SPARE_POLL_SECONDS = 0.1
@@ -39,32 +39,8 @@ SPARE_POLL_SECONDS = 0.1
 log = structlog.get_logger()
 
 
-class Batch:
-    """Events on their way into a fold, to be taken once; how many came, and up to where."""
-
-    def __init__(self, events: Iterable[Stored], position: int) -> None:
-        self._events = events
-        self.position = position
-        self.events = 0
-
-    def __iter__(self) -> Iterator[Stored]:
-        for one in self._events:
-            self.position = one.position
-            self.events += 1
-            yield one
-
-
-class Projection(Protocol):
+class Projection(Folding, Protocol):
     """What the runner drives. Both methods work in the transaction of `cursor`."""
-
-    schema: str
-
-    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], batch: Iterable[Stored]) -> None:
-        """Take in a batch of events, in order.
-
-        They arrive while they are taken, and each is parsed by itself and let go: all of them
-        parsed at once are many times their bytes.
-        """
 
     def settle(self, cursor: psycopg.Cursor[tuple[Any, ...]], today: date, position: int) -> bool:
         """Compute what the day and the events up to `position` changed; True while more is left."""
@@ -112,12 +88,14 @@ def advance(
         if taken is None:
             return False
         position, settled, error = taken
-        with closing(ledger.stream(position, limit)) as events:
-            batch = Batch(events, position)
-            if limit:
-                projection.fold(cursor, batch)
-        position = batch.position
-        more = 0 < batch.events == limit
+        events = 0
+        if limit:
+            with projection.folding(cursor) as take:
+                for part in parts_of(ledger, position, limit):
+                    take(part)
+                    events += len(part)
+                    position = part[-1].position
+        more = 0 < events == limit
         if not more:
             more = projection.settle(cursor, today, position)
             settled = settled if more else position
@@ -127,7 +105,7 @@ def advance(
                 sql.SQL("UPDATE {} SET position = %s, settled = %s, error = %s").format(progress),
                 reached,
             )
-    return more or bool(batch.events)
+    return more or bool(events)
 
 
 class Follower:
@@ -148,6 +126,8 @@ class Follower:
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._batches = 0
+        self._catching_up = threading.Lock()
+        self._apart_until = 0
         self._threads = [
             threading.Thread(target=self._run, args=(one,), name=one.schema, daemon=True)
             for one in projections
@@ -203,9 +183,12 @@ class Follower:
                 self._stopping.wait(BACK_OFF_SECONDS)
 
     def _follow(self, connection: psycopg.Connection, projection: Projection) -> None:
+        reached = -FAR_EVENTS
         while not self._stopping.is_set():
             # Read before the batch: whatever is committed later moves the tail beyond it.
             position = self._tail.position
+            if position - reached >= FAR_EVENTS:
+                self._together()
             try:
                 busy = advance(connection, self._ledger, projection, today=self._today())
             except (psycopg.OperationalError, psycopg.InterfaceError):
@@ -217,7 +200,28 @@ class Follower:
                 continue
             self._tell()
             if not busy:
+                reached = position
                 self._tail.wait(position, IDLE_SECONDS)
+
+    def _together(self) -> None:
+        """Catch up all that are far behind, unless each must go by itself.
+
+        One thread at a time: what another one reads meanwhile is read for this one too.
+        """
+        with self._catching_up:
+            try:
+                catch_up_together(
+                    self._ledger,
+                    self._projections,
+                    beyond=self._apart_until,
+                    going=lambda: not self._stopping.is_set(),
+                    far=FAR_EVENTS,
+                )
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                raise
+            except Exception:
+                # It is poison for one of them; by itself each goes as far as it can.
+                self._apart_until = self._ledger.head()
 
     def _tell(self) -> None:
         with self._moved:

@@ -10,6 +10,7 @@ gives the same rows. An explanation is always computed from the facts, never rea
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -22,12 +23,13 @@ from ledger.errors import LedgerNotOpened
 from ledger.events import RULEBOOK_STREAM
 from ledger.rulebook import Rulebooks, evolve
 from ledger.scale import Scales
-from ledger.store import Ledger, Stored
+from ledger.store import Ledger, Parsed, Stored
 from projections.case import Fact
 from projections.facts import facts_of, read_fact
 from projections.forecast import score_until, summarise
-from projections.rows import copy_rows
+from projections.rows import copying
 from projections.runner import progress_of
+from projections.together import Take
 
 SETTLE_PROVIDERS = 2_000
 STREAM_PROVIDERS = 20
@@ -91,11 +93,12 @@ class Scores:
         self._facts = f"SELECT fact FROM {schema}.facts {known}".encode()
         self._told = f"SELECT id, position FROM {schema}.facts {known}".encode()
 
-    def fold(self, cursor: Cursor[tuple[Any, ...]], batch: Iterable[Stored]) -> None:
+    @contextmanager
+    def folding(self, cursor: Cursor[tuple[Any, ...]]) -> Iterator[Take]:
         """Write the facts of a batch and mark whom they concern."""
         told = _Told()
-        target = f"{self.schema}.facts (subject, position, id, fact)"
-        copy_rows(cursor, target, told.facts(batch))
+        with copying(cursor, f"{self.schema}.facts (subject, position, id, fact)") as write:
+            yield lambda events: write(told.facts(events))
         if told.rules:
             cursor.execute(f"UPDATE {self.schema}.scores SET stale = true".encode())
         if told.subjects:
@@ -286,10 +289,9 @@ class _Told:
         self.subjects: dict[str, dict[str, Any]] = {}
         self.rules = False
 
-    def facts(self, batch: Iterable[Stored]) -> Iterator[tuple[str, ...]]:
+    def facts(self, batch: Iterable[Parsed]) -> Iterator[tuple[str, ...]]:
         """A row for each fact; the rest is noted on the way."""
-        for position, state in batch:
-            envelope = orjson.loads(state)
+        for position, envelope in batch:
             found = facts_of(envelope)
             if envelope["source"] == RULEBOOK_SOURCE:
                 self.rules = True

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, localcontext
+from operator import attrgetter
 from typing import Final, TypedDict
 
 import orjson
@@ -127,7 +128,8 @@ def _deductions(findings: Sequence[Finding], cap: Decimal) -> _Sum:
         out.adjust(f"MINOR_CAP:{category}", max(small[category] - cap, ZERO))
     if any(total > cap for total in small_even_if_grave.values()):
         out.flags.add("minor_cap")
-    largest = sorted((f for f in costing if f.points), key=lambda f: (-f.points, f.fact.id))
+    largest = sorted((f for f in costing if f.points), key=attrgetter("fact.id"))
+    largest.sort(key=attrgetter("points"), reverse=True)  # those with equal points stay by id
     out.reasons = [
         f"{f.fact.id}:{f.fact.severity}:{f.fact.category}" for f in largest[:TOP_REASONS]
     ]

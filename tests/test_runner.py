@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from importlib.resources import files
@@ -30,7 +30,7 @@ from ledger.envelope import TYPE_PREFIX, new_id
 from ledger.errors import OutcomeUnknown, Unavailable
 from ledger.events import provider_stream
 from ledger.handle import Desk
-from ledger.store import Ledger, Stored, system_clock
+from ledger.store import Ledger, Parsed, system_clock
 from ledger.tail import Tail
 from projections import facts
 from projections.disclosure import PUBLIC, Disclosure
@@ -42,6 +42,7 @@ from projections.runner import (
     migrate_projections,
 )
 from projections.scores import Scores
+from projections.together import Take
 from tests import given
 from tests.conftest import Clock, Record, Run, new_ledger
 
@@ -50,6 +51,7 @@ SOON_SECONDS = 20.0
 """No wait of these tests ends by this time-out, unless it fails."""
 FOLLOWER = """
 import sys, time
+from contextlib import contextmanager
 from datetime import date, timedelta
 from ledger.database import Database
 from ledger.store import Ledger
@@ -62,9 +64,12 @@ conninfo, stop_at = sys.argv[1], int(sys.argv[2])
 
 class Slow(Scores):
     # Takes in the batch with one position and stands still, its transaction open.
-    def fold(self, cursor, batch):
-        super().fold(cursor, batch)
-        if batch.position >= stop_at:
+    @contextmanager
+    def folding(self, cursor):
+        taken = []
+        with super().folding(cursor) as take:
+            yield lambda events: (take(events), taken.extend(events))
+        if taken and taken[-1].position >= stop_at:
             print("folded", flush=True)
             time.sleep(60)
 
@@ -85,10 +90,17 @@ class Counting(Scores):
         super().__init__(ledger)
         self._folded = folded
 
-    def fold(self, cursor: psycopg.Cursor[tuple[Any, ...]], batch: Iterable[Stored]) -> None:
-        taken = list(batch)
-        super().fold(cursor, taken)
-        self._folded.extend(one.position for one in taken)
+    @contextmanager
+    def folding(self, cursor: psycopg.Cursor[tuple[Any, ...]]) -> Iterator[Take]:
+        taken: list[int] = []
+        with super().folding(cursor) as take:
+
+            def both(events: Sequence[Parsed]) -> None:
+                take(events)
+                taken.extend(one.position for one in events)
+
+            yield both
+        self._folded.extend(taken)
 
 
 @contextmanager

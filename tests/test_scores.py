@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 THREE = given.PROVIDERS[:3]
 CATCH_UP = """
 import sys, time
+from contextlib import contextmanager
 from datetime import date
 from ledger.database import Database
 from ledger.store import Ledger
@@ -58,8 +59,10 @@ def stand(here):
         time.sleep(60)
 
 class Slow(Scores):
-    def fold(self, cursor, batch):
-        super().fold(cursor, batch)
+    @contextmanager
+    def folding(self, cursor):
+        with super().folding(cursor) as take:
+            yield take
         stand("folded")
 
     def settle(self, cursor, today, position):
