@@ -212,6 +212,20 @@ class PublicMerit(Answer):
     not_counted: NotCounted | None
 
 
+class PublicReferral(Answer):
+    """A referral to prosecutors that its issuer shows today: no finding, and never in a score."""
+
+    id: Ref
+    position: Position
+    names: dict[str, Both]
+    issuer: IssuerName
+    referral: str
+    law_article: str
+    referred_on: DayText | None
+    shown_from: DayText
+    public_until: DayText
+
+
 class Sheet(Answer):
     """The public sheet of a provider, today."""
 
@@ -231,6 +245,7 @@ class Sheet(Answer):
     listed: bool
     items: list[PublicItem]
     merits: list[PublicMerit]
+    referrals: list[PublicReferral]
     explanation: Explanation
     reasons: list[Ref]
 

@@ -106,6 +106,11 @@ WRITES = (
         Words("record an entry in the severe list", "记录列入严重失信名单"),
     ),
     Write(
+        PROVIDER + "/referrals",
+        events.ReferralRecorded,
+        Words("record a referral to prosecutors", "记录移送司法机关"),
+    ),
+    Write(
         PROVIDER + "/admission", events.ProviderAdmitted, Words("record an admission", "记录准入")
     ),
     Write(

@@ -94,6 +94,15 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "listed_on": "2026-02-24",
         "law_article": "《市场监督管理严重违法失信名单管理办法》第五条",
     },
+    "ReferralRecorded": {
+        "issuer": REGULATOR,
+        "referral": "YS-2026-0007",
+        "evidence": EVIDENCE,
+        "law_article": "《中华人民共和国广告法》第五十五条",
+        "referred_on": "2026-02-20",
+        "shown_from": "2026-02-24",
+        "public_until": "2027-02-24",
+    },
     "DecisionOnFact": ON_FACT,
 }
 """By the name of the body's schema. A rulebook is too long to show; see `ledger/rulebooks/`."""

@@ -16,7 +16,9 @@ from api import wording
 from ledger.rulebook import Rulebook
 from ledger.scale import CENT
 
-ITEMS_A_PAGE = 7
+ITEMS_A_PAGE = 6
+REFERRALS_A_PAGE = 3
+"""Few, so that with texts as long as they may be the page stays light."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,14 @@ class Paging:
         return f"?{urlencode({**self.others, self.name: number})}#{self.name}"
 
 
-def part_of(everything: Sequence[Any], number: int) -> tuple[list[Any], int, int]:
+def part_of(
+    everything: Sequence[Any], number: int, size: int = ITEMS_A_PAGE
+) -> tuple[list[Any], int, int]:
     """The part with this number (the nearest there is), its number, and how many there are."""
-    pages = max(1, -(-len(everything) // ITEMS_A_PAGE))
+    pages = max(1, -(-len(everything) // size))
     number = min(max(number, 1), pages)
-    first = (number - 1) * ITEMS_A_PAGE
-    return list(everything[first : first + ITEMS_A_PAGE]), number, pages
+    first = (number - 1) * size
+    return list(everything[first : first + size]), number, pages
 
 
 def explanation_of(sheet: Mapping[str, Any], shown: set[str]) -> dict[str, Any]:
@@ -61,22 +65,38 @@ def sheet_view(sheet: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str,
     """What the template of a sheet needs besides the sheet: newest first, in parts."""
     items = sorted(sheet["items"], key=lambda i: (i["decided_on"], i["position"]), reverse=True)
     merits = sorted(sheet["merits"], key=lambda m: (m["on"], m["id"]), reverse=True)
+    referrals = sorted(
+        sheet["referrals"], key=lambda r: (r["shown_from"], r["position"]), reverse=True
+    )
     shown_items, item_number, item_pages = part_of(items, wanted["items"])
     shown_merits, merit_number, merit_pages = part_of(merits, wanted["merits"])
+    shown_referrals, referral_number, referral_pages = part_of(
+        referrals, wanted["referrals"], REFERRALS_A_PAGE
+    )
     place = {item["id"]: index // ITEMS_A_PAGE + 1 for index, item in enumerate(items)}
     by_id = {item["id"]: item for item in items}
     here = {one["id"] for one in (*shown_items, *shown_merits)}
+    at = {"items": item_number, "merits": merit_number}
+    if referrals:
+        at["referrals"] = referral_number
     return {
         "sheet": sheet,
         "items": shown_items,
         "merits": shown_merits,
-        "item_paging": Paging(item_number, item_pages, "items", {"merits": merit_number}),
-        "merit_paging": Paging(merit_number, merit_pages, "merits", {"items": item_number}),
+        "referrals": shown_referrals,
+        "item_paging": _paging("items", item_pages, at),
+        "merit_paging": _paging("merits", merit_pages, at),
+        "referral_paging": _paging("referrals", referral_pages, {"referrals": 1, **at}),
         "reasons": [
             (by_id[id], "" if id in here else f"?items={place[id]}") for id in sheet["reasons"]
         ],
         "explanation": explanation_of(sheet, here),
     }
+
+
+def _paging(name: str, pages: int, at: Mapping[str, int]) -> Paging:
+    others = {other: number for other, number in at.items() if other != name}
+    return Paging(at[name], pages, name, others)
 
 
 def scale_of(rulebook: Rulebook, score: str) -> dict[str, Any]:

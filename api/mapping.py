@@ -40,6 +40,7 @@ COMMANDS: dict[str, type[Data]] = {
     "contract": events.ContractCompleted,
     "inspection": provider.RecordInspection,
     "listing": events.SevereListEntered,
+    "referral": events.ReferralRecorded,
 }
 """What a mapping may record. Acts on a recorded fact name an event's id, which no CSV file has."""
 GIVEN: dict[str, dict[str, object]] = {REGISTER: {"origin": "IMPORT"}}

@@ -189,7 +189,7 @@ class Pages:
         sheet = self._sheets.sheet(identifier, today=today)
         if sheet is None:
             raise NoSuchPage
-        wanted = {name: asked_number(request, name) for name in ("items", "merits")}
+        wanted = {name: asked_number(request, name) for name in ("items", "merits", "referrals")}
         return self.render(
             "sheet.html",
             here="sheet",

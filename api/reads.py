@@ -32,11 +32,12 @@ from api.security import Tokens, claims_of, not_allowed
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
-from ledger.events import EVENT_TYPES, RULEBOOK_STREAM, json_schema
+from ledger.events import RULEBOOK_STREAM
 from ledger.fields import PRINTABLE, UNPRINTABLE
 from ledger.identity import parse_identifier
 from ledger.store import Ledger, Stored
 from ledger.tail import Tail
+from ledger.vocabulary import EVENT_TYPES, json_schema
 from projections.disclosure import PUBLIC, Disclosure, Reader
 from projections.scores import Scores
 from projections.sheet import Sheets

@@ -19,7 +19,7 @@ from ledger.errors import Words
 from ledger.events import Later, PublicityEnded, TargetFields
 from ledger.rulebook import Rulebook
 
-Kind = Literal["demerit", "merit", "inspection", "listing"]
+Kind = Literal["demerit", "merit", "inspection", "listing", "referral"]
 
 
 @dataclass(slots=True)
@@ -57,6 +57,7 @@ KINDS: dict[Kind, Words] = {
     "merit": Words("merit", "守信事项"),
     "inspection": Words("inspection", "检查"),
     "listing": Words("listing", "列入名单"),
+    "referral": Words("referral", "移送司法机关"),
 }
 ACT_NAMES: dict[str, Words] = {
     "suspended": Words("suspended", "中止执行"),
@@ -122,7 +123,7 @@ ACTS: dict[type[events.Data], Rule] = {
     OverturnDecision: Rule(
         "overturned",
         events.DecisionOverturned,
-        ("demerit", "merit", "inspection", "listing"),
+        ("demerit", "merit", "inspection", "listing", "referral"),
     ),
     FulfilObligation: Rule("fulfilled", events.ObligationFulfilled, ("demerit",), True),
     RevokeFulfilment: Rule("fulfilment_revoked", events.FulfilmentRevoked, ("demerit",)),
@@ -132,6 +133,8 @@ ACTS: dict[type[events.Data], Rule] = {
     RemoveFromSevereList: Rule("removed", events.SevereListRemoved, ("listing",), True),
 }
 
+ENDING: tuple[Kind, ...] = ("demerit", "referral")
+"""What is shown for a period that ends by itself."""
 ACT_OF_EVENT: dict[type[events.Data], str] = {rule.event: rule.act for rule in ACTS.values()}
 ACT_OF_EVENT[PublicityEnded] = "publicity_ended"
 
@@ -151,7 +154,7 @@ def decide_act(
             target=fact.id,
             kind=KINDS[fact.kind],
             act=ACT_NAMES[rule.act],
-            needed=Words(", ".join(rule.kinds), "、".join(KINDS[kind].zh for kind in rule.kinds)),
+            needed=_either(rule.kinds),
         )
     _check_order(fact, rule.act, command.on)
     if command.on > today:
@@ -167,18 +170,22 @@ def decide_act(
     )
 
 
+def _either(kinds: tuple[Kind, ...]) -> Words:
+    return Words(", ".join(kinds), "、".join(KINDS[kind].zh for kind in kinds))
+
+
 def decide_end_of_publicity(fact: Fact, *, today: date) -> PublicityEnded:
     """The end of an item's publicity period. Raises WrongTarget, ActConflict or DateInFuture.
 
     What is overturned or repaired is not shown already: nothing ends. If the repair is revoked,
     the end may be recorded then.
     """
-    if fact.kind != "demerit" or not fact.public:
+    if fact.kind not in ENDING or not fact.public:
         raise errors.WrongTarget(
             target=fact.id,
             kind=KINDS[fact.kind],
             act=ACT_NAMES["publicity_ended"],
-            needed=KINDS["demerit"],
+            needed=_either(ENDING),
         )
     why: Words | None = None
     if "publicity_ended" in fact.acts:

@@ -18,8 +18,9 @@ from typing import Any
 import orjson
 
 from ledger.errors import EventTooLarge, UnknownEventType
-from ledger.events import EVENT_TYPES, RULEBOOK_STREAM, SCHEMA_PREFIX, Data
+from ledger.events import RULEBOOK_STREAM, Data
 from ledger.identity import Actor
+from ledger.vocabulary import EVENT_TYPES, SCHEMA_PREFIX
 
 TYPE_PREFIX = "cn.chengxin."
 MAX_EVENT_BYTES = 16 * 1024

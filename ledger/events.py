@@ -25,8 +25,6 @@ from ledger.fields import (
 )
 from ledger.identity import EvidenceDigest, Ref
 
-SCHEMA_PREFIX = "urn:chengxin:schema:"
-
 Purpose = Literal["production", "demonstration", "test-data"]
 Visibility = Literal["public", "party", "officers"]
 
@@ -241,6 +239,24 @@ class SevereListEntered(Decision):
     law_article: Citation
 
 
+class ReferralRecorded(Data):
+    """Somebody was sent to prosecutors (移送司法机关): a referral, no finding, never in a score.
+
+    A register of referrals gives no document number: `referral` is its own reference to the entry.
+    `referred_on` is None where it names no day. Its issuer shows it from `shown_from` to the day
+    before `public_until`, and so does the ledger: never longer than where it comes from.
+    """
+
+    type: ClassVar[str] = "referral.recorded.v1"
+    issuer: Issuer
+    referral: Reference
+    evidence: Annotated[list[EvidenceDigest], Field(min_length=1, max_length=20)]
+    law_article: Citation
+    referred_on: Day | None = None
+    shown_from: Day
+    public_until: Day
+
+
 class TargetFields(Decision):
     """A later decision about a recorded fact."""
 
@@ -249,9 +265,10 @@ class TargetFields(Decision):
 
 
 class Later(TargetFields):
-    """An act fact as recorded: `target_facts` are the scoring facts it works on."""
+    """An act fact as recorded: `target_facts` are the scoring facts it works on (a
+    referral gives none)."""
 
-    target_facts: Annotated[list[FactId], Field(min_length=1, max_length=2)]
+    target_facts: Annotated[list[FactId], Field(max_length=2)]
     target_public: bool
 
     def visibility(self) -> Visibility:
@@ -319,27 +336,6 @@ class PublicityEnded(Data):
     type: ClassVar[str] = "publicity.ended.v1"
     target: EventId
     on: Day
-
-
-def _vocabulary() -> dict[str, type[Data]]:
-    found, pending = dict[str, type[Data]](), [Data]
-    while pending:
-        cls = pending.pop()
-        if cls.type:
-            found[cls.type] = cls
-        pending.extend(cls.__subclasses__())
-    return dict(sorted(found.items()))
-
-
-EVENT_TYPES = _vocabulary()
-"""Every event type by its short name, e.g. `penalty.imposed.v1`."""
-
-
-def json_schema(type_name: str) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of one type's `data`; KeyError for an unknown type."""
-    draft = "https://json-schema.org/draft/2020-12/schema"
-    kind = {"$schema": draft, "$id": SCHEMA_PREFIX + type_name}
-    return kind | EVENT_TYPES[type_name].model_json_schema(mode="serialization")
 
 
 def provider_stream(identifier: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ledger import errors
 from ledger.events import Data, FindingFields
 from ledger.fields import Day, Reference
-from ledger.rulebook import Rulebook, Rulebooks
+from ledger.rulebook import IssuerKind, Rulebook, Rulebooks
 
 
 class Display(Data):
@@ -51,6 +51,16 @@ class Bench:
         """Raises DateInFuture for a day after the recording day."""
         if on > self.today:
             raise errors.DateInFuture(field=name, on=on, limit=self.today, today=self.today)
+
+    def issuer_kind(self, kind: str, on: date) -> IssuerKind:
+        """What a kind of issuer may decide on a day. Raises CodeNotInForce."""
+        rulebook = self.rulebooks.of(on)
+        rule = rulebook.items.issuers.get(kind)
+        if rule is None:
+            raise errors.CodeNotInForce(
+                field="issuer.kind", value=kind, rulebook=rulebook.version, on=on
+            )
+        return rule
 
 
 def finding_fields(

@@ -23,6 +23,7 @@ from ledger.events import Data, InspectionFields, TargetFields
 from ledger.fields import Day, EventId, Reference
 from ledger.findings import Bench, ComplaintFinding, ConfirmBreach, ImposePenalty, finding_fields
 from ledger.identity import EvidenceDigest
+from ledger.referral import check_referral
 from ledger.rulebook import Rulebook
 
 WITH_FINDING = Words("with its finding", "附认定事实")
@@ -127,6 +128,10 @@ def _evolve_merit_or_evidence(state: Provider, id: str, data: Data) -> None:
         case events.SevereListEntered():
             state.seen["listing", data.issuer.name, data.document_no] = id
             state.facts[id] = Fact(id, "listing", data.listed_on, True, [id])
+        case events.ReferralRecorded():
+            state.seen["referral", data.issuer.name, data.referral] = id
+            since, until = data.referred_on or data.shown_from, data.public_until
+            state.facts[id] = Fact(id, "referral", since, True, [], public_until=until)
         case _:
             raise AssertionError(f"{data.type} is no event of a provider's stream")
 
@@ -280,13 +285,7 @@ def _decide_reward(state: Provider, command: events.RewardGranted, bench: Bench)
     bench.check_past("on", command.on)
     if command.item == COMPLETED_CONTRACT and command.counterparty is None:
         raise errors.CounterpartyMissing(item=command.item)
-    if command.issuer.kind not in rulebook.items.issuers:
-        raise errors.CodeNotInForce(
-            field="issuer.kind",
-            value=command.issuer.kind,
-            rulebook=rulebook.version,
-            on=command.on,
-        )
+    bench.issuer_kind(command.issuer.kind, command.on)
     entitled = rulebook.items.merits[command.item].issuers
     if entitled and command.issuer.kind not in entitled:
         raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=command.item)
@@ -309,14 +308,8 @@ def _decide_contract(state: Provider, command: events.ContractCompleted, bench: 
 def _decide_inspection(state: Provider, command: RecordInspection, bench: Bench) -> Data:
     bench.check_past("on", command.on)
     _once(state, "inspection", command.inspection)
+    bench.issuer_kind(command.issuer.kind, command.on)
     rulebook = bench.rulebooks.of(command.on)
-    if command.issuer.kind not in rulebook.items.issuers:
-        raise errors.CodeNotInForce(
-            field="issuer.kind",
-            value=command.issuer.kind,
-            rulebook=rulebook.version,
-            on=command.on,
-        )
     clean = command.result == "CLEAN" and CLEAN_INSPECTION in rulebook.scale.merit
     return events.InspectionRecorded(**vars(command), merit=CLEAN_INSPECTION if clean else None)
 
@@ -327,6 +320,12 @@ def _decide_listing(state: Provider, command: events.SevereListEntered, bench: B
     if rule is None or not rule.listings:
         raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what="severe list")
     _once(state, "listing", command.issuer.name, command.document_no)
+    return command
+
+
+def _decide_referral(state: Provider, command: events.ReferralRecorded, bench: Bench) -> Data:
+    check_referral(command, bench)
+    _once(state, "referral", command.issuer.name, command.referral)
     return command
 
 
@@ -342,4 +341,5 @@ DECIDERS: dict[type[Data], Callable[[Provider, Any, Bench], Data]] = {
     events.ContractCompleted: _decide_contract,
     RecordInspection: _decide_inspection,
     events.SevereListEntered: _decide_listing,
+    events.ReferralRecorded: _decide_referral,
 }

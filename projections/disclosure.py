@@ -29,6 +29,7 @@ from ledger.envelope import TYPE_PREFIX
 from ledger.events import provider_stream
 from ledger.store import Ledger, Parsed, Stored
 from projections.facts import meaning_of
+from projections.item import ITEM_COLUMNS, Item, item_of
 from projections.rows import copying
 from projections.runner import progress_of
 from projections.together import Take
@@ -47,13 +48,6 @@ ALL_ROLES = frozenset(
     }
 )
 """Officers and auditors: they see every event."""
-KINDS = {
-    "penalty.imposed.v1": "PENALTY",
-    "complaint_outcome.recorded.v1": "COMPLAINT",
-    "contract_breach.confirmed.v1": "BREACH",
-    "severe_list.entered.v1": "LISTING",
-    "reward.granted.v1": "REWARD",
-}
 REPAIR_REVOKED = "repair.revoked.v1"
 CHANGES = {
     "decision.suspended.v1": ("suspended", True),
@@ -95,11 +89,6 @@ WITHDRAWALS = frozenset(
 """The acts that take an item out of the public view (a revoked repair no longer does)."""
 BATCH_EVENTS = 500
 """How many events of a stream are read at once for those who see only some of them."""
-FOREVER = date(9999, 12, 31)
-ITEM_COLUMNS = (
-    "position, id, subject, kind, shown_from, shown_until,"
-    " suspended, fulfilled, repaired, overturned, removed, ended"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,60 +106,6 @@ class Reader:
 
 
 PUBLIC = Reader("public", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One row of the items table; what it says stands in the event at its position."""
-
-    position: int
-    id: UUID
-    subject: str
-    kind: str
-    shown_from: date
-    shown_until: date
-    suspended: bool
-    fulfilled: bool
-    repaired: bool
-    overturned: bool
-    removed: bool
-    ended: bool
-
-    def withheld(self, today: date) -> str | None:
-        """Why the public does not see it today; None where it does."""
-        if self.overturned:
-            return "overturned"
-        if self.repaired:
-            return "repaired"
-        if self.removed:
-            return "removed"
-        if self.ended or today >= self.shown_until:
-            return "publicity-ended"
-        return "not-yet-served" if today < self.shown_from else None
-
-
-def said_by(envelope: Mapping[str, Any]) -> Any:
-    """What an event says of its item: its data, of a complaint the finding (there may be none)."""
-    data = envelope["data"]
-    return data.get("finding", data)
-
-
-def item_of(envelope: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """The item an event gives: its kind, the first day it is shown and the first day no longer.
-
-    None where it may never be shown singly.
-    """
-    kind = KINDS.get(envelope["type"].removeprefix(TYPE_PREFIX))
-    if kind is None:
-        return None
-    data = said_by(envelope)
-    if kind == "LISTING":
-        return kind, data["listed_on"], FOREVER.isoformat()
-    if kind == "REWARD":
-        return (kind, data["on"], FOREVER.isoformat()) if data["consent"] else None
-    if data is None or data["publicity"] != "SINGLY":
-        return None
-    return kind, data["served_on"], data["public_until"]
 
 
 class Disclosure:

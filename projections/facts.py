@@ -120,6 +120,7 @@ MEANINGS: dict[str, Callable[[Envelope], list[FactObject]]] = {
     "contract.completed.v1": _contract,
     "inspection.recorded.v1": _inspection,
     "severe_list.entered.v1": _listing,
+    "referral.recorded.v1": _nothing,
 } | {event.type: _act(act) for event, act in ACT_OF_EVENT.items() if issubclass(event, Later)}
 
 

@@ -21,8 +21,9 @@ from ledger.calendar import local_day
 from ledger.fields import UNPRINTABLE
 from ledger.rulebook import Named, Rulebook, Rulebooks
 from ledger.store import Ledger
-from projections.disclosure import Disclosure, Item, said_by
+from projections.disclosure import Disclosure
 from projections.forecast import next_falls
+from projections.item import Item, said_by
 from projections.scores import Scores
 from projections.scoring import Result, score
 
@@ -62,9 +63,11 @@ class Sheets:
             return None
         facts = self._scores.facts(identifier, position)
         result = score(facts, rules.scales, as_of=today, known_at=position)
-        shown = self._disclosure.shown(identifier, position, today=today)
+        every = self._disclosure.shown(identifier, position, today=today)
+        said = self._said(every)
+        # A referral is no finding: no line of the explanation, and in no count.
+        shown = [item for item in every if item.kind != "REFERRAL"]
         points = _points(result, shown)
-        said = self._said(shown)
         adverse = [item for item in shown if item.kind != "REWARD"]
         falls = next_falls(facts, rules.scales, as_of=today)
         view = _View(rules, points, falls, _not_counted(result, shown, said))
@@ -90,6 +93,9 @@ class Sheets:
             "items": [view.item(one, said[one.position]) for one in adverse],
             "merits": [
                 view.merit(one, said[one.position]) for one in shown if one.kind == "REWARD"
+            ],
+            "referrals": [
+                view.referral(one, said[one.position]) for one in every if one.kind == "REFERRAL"
             ],
             "explanation": _explanation(result, shown, points),
             "reasons": [str(item.id) for item in reasons[:MAX_REASONS]],
@@ -238,6 +244,21 @@ class _View:
             "late_entry": self.late(said, data["on"]),
             "points": self.points[str(item.id)],
             "not_counted": self.not_counted.get(str(item.id)),
+        }
+
+    def referral(self, item: Item, said: Said) -> dict[str, Any]:
+        """A referral to prosecutors, as its issuer shows it."""
+        data = said.data
+        return {
+            "id": str(item.id),
+            "position": item.position,
+            "names": _names(self.rules.of(item.shown_from), data),
+            "issuer": data["issuer"],
+            "referral": data["referral"],
+            "law_article": data["law_article"],
+            "referred_on": data["referred_on"],
+            "shown_from": data["shown_from"],
+            "public_until": data["public_until"],
         }
 
     def late(self, said: Said, decided_on: str) -> bool:

@@ -244,6 +244,20 @@ def listing(**changes: Any) -> events.SevereListEntered:
     return events.SevereListEntered(**fields | changes)
 
 
+def referral(**changes: Any) -> events.ReferralRecorded:
+    """A referral to prosecutors on 20 February 2026, shown from the 24th on for a year."""
+    fields: dict[str, Any] = {
+        "issuer": regulator(),
+        "referral": f"YS-{next(_numbers)}",
+        "evidence": [evidence()],
+        "law_article": "《广告法》第五十五条",
+        "referred_on": date(2026, 2, 20),
+        "shown_from": date(2026, 2, 24),
+        "public_until": date(2027, 2, 24),
+    }
+    return events.ReferralRecorded(**fields | changes)
+
+
 def _act(command: type[TargetFields], target: str, changes: dict[str, Any]) -> dict[str, Any]:
     return _decision(next(_numbers)) | {"target": target, "on": TODAY} | changes
 

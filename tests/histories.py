@@ -49,6 +49,7 @@ ENDS: dict[str, Sequence[Callable[..., Data]]] = {
     "merit": (given.revoke_reward, given.overturn),
     "inspection": (given.overturn,),
     "listing": (given.delist, given.delist, given.overturn),
+    "referral": (given.overturn,),
 }
 
 
@@ -68,7 +69,7 @@ class Author:
             + ("complaint", "complaint", "breach", "reward", "reward", "contract", "contract")
             + ("inspection", "inspection", "status")
             + ("act",) * 12
-            + ("end", "listing")
+            + ("end", "listing", "referral")
         )
         if kind in ("act", "end") and not state.facts:
             kind = "penalty"
@@ -140,6 +141,12 @@ class Author:
 
     def _listing(self, _: Provider, today: date) -> Data:
         return given.listing(listed_on=self._day(today, back_days=30))
+
+    def _referral(self, _: Provider, today: date) -> Data:
+        shown_from = self._day(today, back_days=200)
+        until = shown_from + timedelta(days=self._random.choice((1, 30, 200, 365)))
+        referred_on = self._random.choice((None, self._day(shown_from, back_days=9)))
+        return given.referral(referred_on=referred_on, shown_from=shown_from, public_until=until)
 
     def _status(self, _: Provider, today: date) -> Data:
         one = self._random.choice((given.admit, given.suspend_provider, given.resume_provider))

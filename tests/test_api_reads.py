@@ -16,7 +16,7 @@ import pytest
 from api import answers
 from api.roles import ROLES
 from ledger.database import Database
-from ledger.events import EVENT_TYPES, SCHEMA_PREFIX
+from ledger.vocabulary import EVENT_TYPES, SCHEMA_PREFIX
 from projections.disclosure import ALL_ROLES
 from projections.runner import advance
 from projections.scoring import score_line

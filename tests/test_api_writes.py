@@ -66,6 +66,7 @@ FACTS: dict[str, tuple[Callable[[], Data], str]] = {
     "rewards": (given.reward, "reward.granted.v1"),
     "contracts": (given.contract, "contract.completed.v1"),
     "listings": (given.listing, "severe_list.entered.v1"),
+    "referrals": (given.referral, "referral.recorded.v1"),
 }
 
 
@@ -246,6 +247,7 @@ def sample(write: Write, kind: str) -> dict[str, Any]:
         RecordInspection: given.inspection,
         events.ContractCompleted: given.contract,
         events.SevereListEntered: given.listing,
+        events.ReferralRecorded: given.referral,
         events.ProviderAdmitted: given.admit,
         events.ProviderSuspended: given.suspend_provider,
         ResumeProvider: given.resume_provider,

@@ -34,7 +34,6 @@ from ledger.database import Database
 from ledger.envelope import Event, decode
 from ledger.errors import DateOrder, LedgerNotEmpty, WrongPurpose
 from ledger.events import (
-    EVENT_TYPES,
     ComplaintOutcomeRecorded,
     ContractBreachConfirmed,
     Finding,
@@ -44,12 +43,14 @@ from ledger.events import (
     ProviderExited,
     ProviderRegistered,
     ProviderSuspended,
+    ReferralRecorded,
     RulebookPublished,
 )
 from ledger.handle import Desk
 from ledger.identity import parse_identifier
 from ledger.rulebook import first_rulebook, parse_rulebook
 from ledger.store import Ledger
+from ledger.vocabulary import EVENT_TYPES
 from projections.disclosure import Disclosure
 from projections.runner import advance, migrate_projections
 from projections.scores import Scores
@@ -107,7 +108,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
 
 def test_all_kinds_of_facts_and_acts_occur(events: list[Event]) -> None:
     types = {type(event.data) for event in events}
-    assert {cls for cls in EVENT_TYPES.values() if cls not in types} == {RulebookPublished}
+    assert {cls for cls in EVENT_TYPES.values() if cls not in types} == {
+        RulebookPublished,
+        ReferralRecorded,
+    }
     assert {(one.issuer.kind, one.severity) for one in of(events, PenaltyImposed)} == set(PENALTIES)
     breaches = of(events, ContractBreachConfirmed)
     assert len({one.ground for one in breaches}) == 5

@@ -12,17 +12,18 @@ import pytest
 
 from api.worker import end_publicity
 from ledger.database import Database
-from ledger.events import EVENT_TYPES, Data, provider_stream
+from ledger.events import Data, provider_stream
 from ledger.handle import Receipt
 from ledger.store import Ledger
+from ledger.vocabulary import EVENT_TYPES
 from projections import disclosure
 from projections.disclosure import (
     CHANGES,
-    KINDS,
     PUBLIC,
     Disclosure,
     Reader,
 )
+from projections.item import KINDS
 from projections.runner import advance
 from tests import given
 from tests.conftest import Clock, Run
@@ -45,6 +46,7 @@ SHOWN_SINGLY = {
     "breach": True,
     "minor breach": False,
     "listing": True,
+    "referral": True,
     "reward with consent": True,
     "reward without consent": False,
     "contract": False,
@@ -69,6 +71,7 @@ SHOWN_IN_STATE = {
 STATES: dict[str, tuple[str, ...]] = dict.fromkeys(SHOWN_SINGLY, ("as recorded", "overturned"))
 STATES["complaint without finding"] = ("as recorded",)
 STATES["listing"] += ("removed",)
+STATES["referral"] += ("publicity ended by event", "publicity ended by date")
 STATES["reward with consent"] += ("revoked",)
 STATES["reward without consent"] += ("revoked",)
 for _kind, _shown in SHOWN_SINGLY.items():
@@ -156,6 +159,10 @@ def command_for(kind: str, state: str, number: int) -> tuple[Data, list[str]]:
         "finding": lambda: given.complaint(complaint=reference, finding=given.finding(**found)),
         "breach": lambda: given.breach(contract=reference, **found),
         "listing": lambda: given.listing(**decision),
+        "referral": lambda: given.referral(
+            referral=reference,
+            **({"public_until": DAY_ENDED} if state.startswith("publicity ended") else {}),
+        ),
         "consent": lambda: given.reward(**decision, consent=kind == "reward with consent"),
         "contract": lambda: given.contract(contract=reference),
         "inspection": lambda: given.inspection(inspection=reference),
@@ -287,7 +294,7 @@ def test_the_public_page_holds_what_the_table_shows_and_nothing_else(
 ) -> None:
     sheet = world.sheet()
     shown = {one.words[-1 - 2 * len(one.acts)] for one in cases if one.shown}
-    assert {item["id"] for item in sheet["items"] + sheet["merits"]} == shown
+    assert {item["id"] for item in sheet["items"] + sheet["merits"] + sheet["referrals"]} == shown
     found = world.sheets.search("", None, "", 100, today=world.today)
     assert [row["provider"] for row in found] == sorted([given.PROVIDER, given.OTHER])
     text = orjson.dumps([sheet, found]).decode()
@@ -300,7 +307,7 @@ def test_the_states_are_those_that_the_sheet_names(world: World, cases: list[Cas
     status = {item["id"]: item["status"] for item in world.sheet()["items"]}
     named = {"suspended": "SUSPENDED", "fulfilled": "FULFILLED"}
     for one in cases:
-        if one.shown and not one.name.startswith("reward"):
+        if one.shown and not one.name.startswith(("reward", "referral")):
             state = one.name.partition(", ")[2]
             item = one.words[-1 - 2 * len(one.acts)]
             assert status[item] == named.get(state, "EFFECTIVE"), one.name
@@ -513,7 +520,7 @@ def test_a_copy_of_the_feed_is_the_public_view_after_every_event(
                 item["id"]
                 for sheet in sheets
                 if sheet is not None
-                for item in [*sheet["items"], *sheet["merits"]]
+                for item in [*sheet["items"], *sheet["merits"], *sheet["referrals"]]
             }
             copy.read(world.today)
             assert copy.ids == shown, receipt

@@ -14,7 +14,7 @@ from api.openapi import READS
 from api.problems import refusals_by_code
 from api.settings import PREFIX, Settings
 from api.titles import TITLES
-from ledger.events import EVENT_TYPES
+from ledger.vocabulary import EVENT_TYPES
 from projections.facts import MEANINGS
 
 ROOT = Path(__file__).parent.parent

@@ -34,8 +34,9 @@ from ledger.envelope import (
     parse_time,
 )
 from ledger.errors import EventTooLarge, UnknownEventType
-from ledger.events import EVENT_TYPES, RULEBOOK_STREAM, Data, json_schema, provider_stream
+from ledger.events import RULEBOOK_STREAM, Data, provider_stream
 from ledger.identity import Actor
+from ledger.vocabulary import EVENT_TYPES, json_schema
 from tests import given
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -293,6 +294,7 @@ ALLOWED_TEXTS: dict[Any, set[str]] = {
         "Decision.document_no",
         "FindingFields.law_article",
         "SevereListEntered.law_article",
+        "ReferralRecorded.law_article",
     },
     # Names of organisations.
     fields.LegalName: {"Issuer.name", "LedgerOpened.name", "ProviderRegistered.name"},
@@ -503,6 +505,7 @@ def test_who_may_ever_see_what_is_not_a_finding() -> None:
     assert given.suspend_provider(reason="PENALTY").visibility() == "public"
     assert given.suspend_provider(reason="INVESTIGATION").visibility() == "party"
     assert given.listing().visibility() == "public"
+    assert given.referral().visibility() == "public"
     for public, widest in ((True, "public"), (False, "party")):
         act = events.DecisionOverturned(
             **given.overturn(EVENT_ID).model_dump(), target_facts=[EVENT_ID], target_public=public

@@ -18,10 +18,11 @@ from ledger.acts import ACT_OF_EVENT
 from ledger.calendar import local_day
 from ledger.envelope import TYPE_PREFIX, Event, new_id, new_nonce
 from ledger.errors import LedgerError, UnknownEventType
-from ledger.events import EVENT_TYPES, Data, Later, provider_stream
+from ledger.events import Data, Later, provider_stream
 from ledger.findings import Bench
 from ledger.provider import Provider
 from ledger.rulebook import Rulebooks, decide, evolve
+from ledger.vocabulary import EVENT_TYPES
 from projections.case import ACTS, check, parse_fact
 from projections.facts import MEANINGS, facts_of, read_fact
 from projections.scoring import score

@@ -40,7 +40,8 @@ from ledger.provider import STATUS_AFTER
 from ledger.rulebook import Clock as Period
 from ledger.rulebook import first_rulebook
 from ledger.store import Ledger
-from projections.disclosure import KINDS, Disclosure
+from projections.disclosure import Disclosure
+from projections.item import KINDS
 from projections.runner import advance, migrate_projections
 from projections.scores import Scores
 from projections.sheet import Sheets
@@ -253,6 +254,12 @@ def fill_heavy(site: Site) -> None:
                 document_no=f"{number}".ljust(120, "奖"),
                 issuer=given.regulator("会" * 200),
             ),
+            given.referral(
+                referral=f"{number}".ljust(80, "-"),
+                law_article="法" * 60 + "W" * 60,
+                issuer=given.regulator("署" * 200),
+                referred_on=None if number % 2 else date(2026, 2, 20),
+            ),
         )
 
 
@@ -463,6 +470,17 @@ def test_sheet_never_shows_what_is_not_public(site: Site) -> None:
         assert hidden not in page
     for code in re.findall(r"[A-Z]{2,}_[A-Z_]+", Reading(page).words):
         pytest.fail(f"a code where words belong: {code}")
+
+
+def test_a_referral_is_told_apart_from_what_was_found(site: Site) -> None:
+    page = site.get(f"/providers/{HEAVY}").text
+    words = site.text(f"/providers/{HEAVY}")
+    assert "移送司法机关（不是处罚，不计分）" in words
+    assert "不是处罚，也不是对事实的认定；不计分，不影响等级" in words
+    assert words.count("未载明") == 1, "where the register names no day"
+    assert page.index('id="items"') < page.index('id="referrals"')
+    assert "法" * 60 not in page[: page.index('id="referrals"')], "in no other list, nor the sum"
+    assert "移送司法机关" not in site.text(f"/providers/{FULL}"), "nothing where there is nothing"
 
 
 def test_each_item_has_its_status_and_only_the_late_one_the_mark(site: Site) -> None:
@@ -791,7 +809,7 @@ def test_names_of_any_script_are_isolated(site: Site) -> None:
 
 
 def test_every_code_has_its_words() -> None:
-    assert set(wording.ITEM_KINDS) == set(KINDS.values()) - {"REWARD"}
+    assert set(wording.ITEM_KINDS) == set(KINDS.values()) - {"REWARD", "REFERRAL"}
     assert set(wording.PROVIDER_STATUS) == {"registered", *STATUS_AFTER.values()}
     assert set(wording.STATUS_NOTES) == set(wording.PROVIDER_STATUS) - {"admitted"}
     assert set(wording.MARKS) == set(get_args(Purpose))

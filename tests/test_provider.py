@@ -124,6 +124,7 @@ EVERY_FACT: dict[str, Callable[..., Data]] = {
     "contract": given.contract,
     "inspection": given.inspection,
     "listing": given.listing,
+    "referral": given.referral,
 }
 STATUS = {
     "admit": given.admit,
@@ -543,6 +544,7 @@ AGAIN: dict[str, Callable[[], Data]] = {
     "contract": lambda: given.contract(contract="HT-A"),
     "inspection": lambda: given.inspection(inspection="JC-A"),
     "listing": lambda: given.listing(document_no="号1"),
+    "referral": lambda: given.referral(referral="YS-A"),
 }
 
 
@@ -720,8 +722,10 @@ def test_a_completed_contract_names_its_counterparty(history: History) -> None:
         (given.contract(on=TODAY + DAY), "on is 2026-03-03"),
         (given.inspection(on=TODAY + DAY), "on is 2026-03-03"),
         (given.listing(listed_on=TODAY + DAY), "listed_on is 2026-03-03"),
+        (given.referral(referred_on=TODAY + DAY), "referred_on is 2026-03-03"),
+        (given.referral(referred_on=None, shown_from=TODAY + DAY), "shown_from is 2026-03-03"),
     ],
-    ids=["reward", "contract", "inspection", "listing"],
+    ids=["reward", "contract", "inspection", "listing", "referred", "shown"],
 )
 def test_nothing_happens_tomorrow(history: History, command: Data, told: str) -> None:
     history.refuses(errors.DateInFuture, command, told)
@@ -748,6 +752,44 @@ def test_only_regulators_and_courts_list(history: History, kind: str) -> None:
     history.given(given.listing(issuer=given.issuer("REGULATOR")))
 
 
+@pytest.mark.parametrize("kind", ["ARBITRATION", "PLATFORM", "ASSOCIATION", "CONFIRMED"])
+def test_only_authorities_refer_to_prosecutors(history: History, kind: str) -> None:
+    issuer = given.issuer(kind)
+    history.refuses(errors.IssuerNotEntitled, given.referral(issuer=issuer), f"kind {kind} may not")
+    history.refuses(
+        errors.CodeNotInForce, given.referral(issuer=given.issuer("NOBODY")), "'NOBODY'"
+    )
+    history.given(given.referral(issuer=given.issuer("REGULATOR")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"referred_on": day("2026-02-25")}, "shown_from (2026-02-24)"),
+        ({"public_until": day("2026-02-24")}, "the day after shown_from (2026-02-25)"),
+        ({"public_until": day("2026-02-01")}, "public_until (2026-02-01)"),
+    ],
+    ids=["shown before it was made", "never shown", "over before it begins"],
+)
+def test_a_referral_is_made_then_shown_then_gone(
+    history: History, changes: dict[str, Any], told: str
+) -> None:
+    history.refuses(errors.DateOrder, given.referral(**changes), told)
+    history.given(
+        given.referral(
+            referred_on=day("2026-02-24"),
+            shown_from=day("2026-02-24"),
+            public_until=day("2026-02-25"),
+        )
+    )
+
+
+def test_a_referral_over_long_ago_is_still_recorded(history: History) -> None:
+    """A register is read years later too: the record is whole, and nothing of it is shown."""
+    days = {"shown_from": day("2017-03-15"), "public_until": day("2017-06-02")}
+    history.given(given.referral(referred_on=None, **days))
+
+
 # --- later acts: on what --------------------------------------------------------------------------
 
 ACTS: dict[str, Callable[..., Data]] = {
@@ -769,6 +811,7 @@ ALLOWED = {
     "merit": {"overturned", "reward revoked"},
     "inspection": {"overturned"},
     "listing": {"overturned", "removed"},
+    "referral": {"overturned"},
 }
 KINDS: dict[str, str] = {
     "penalty": "demerit",
@@ -778,6 +821,7 @@ KINDS: dict[str, str] = {
     "contract": "merit",
     "inspection": "inspection",
     "listing": "listing",
+    "referral": "referral",
 }
 
 
@@ -812,10 +856,12 @@ def test_an_act_says_which_scoring_facts_it_works_on(history: History) -> None:
     clean = history.given(given.inspection())
     minor = history.given(given.inspection(result="MINOR"))
     penalty = history.given(given.penalty())
+    referral = history.given(given.referral())
     for id, parts in (
         (clean, [clean, f"{clean}/merit"]),
         (minor, [minor]),
         (penalty, [penalty]),
+        (referral, []),
     ):
         data = history.when(given.overturn(id))
         assert isinstance(data, events.DecisionOverturned)
@@ -831,8 +877,9 @@ def test_an_act_says_which_scoring_facts_it_works_on(history: History) -> None:
         (given.contract(), False),
         (given.inspection(), False),
         (given.listing(), True),
+        (given.referral(), True),
     ],
-    ids=["penalty S2", "complaint S1", "reward", "contract", "inspection", "listing"],
+    ids=["penalty S2", "complaint S1", "reward", "contract", "inspection", "listing", "referral"],
 )
 def test_an_act_may_be_seen_as_widely_as_its_target(
     history: History, command: Data, public: bool
@@ -1136,6 +1183,17 @@ def test_publicity_ends_on_its_last_day_and_once(history: History) -> None:
     assert data.on == day("2026-05-10"), "the day it ended, not the day somebody noticed"
     history.given(given.end_publicity(id))
     history.refuses(errors.ActConflict, given.end_publicity(id), "already ended")
+
+
+def test_a_referral_ends_on_the_day_its_issuer_takes_it_away(history: History) -> None:
+    id = history.given(given.referral(public_until=day("2026-05-10")))
+    history.today = day("2026-05-09")
+    history.refuses(errors.DateInFuture, given.end_publicity(id), "public_until is 2026-05-10")
+    history.today = day("2026-05-20")
+    data = history.when(given.end_publicity(id))
+    assert isinstance(data, events.PublicityEnded)
+    assert data.on == day("2026-05-10")
+    history.given(given.end_publicity(id), given.overturn(id, on=history.today))
 
 
 def test_the_end_of_publicity_hinders_no_later_act(history: History) -> None:

@@ -26,6 +26,7 @@ from ledger.events import Data
 from ledger.findings import Bench
 from ledger.provider import Provider
 from ledger.rulebook import Rulebooks, first_rulebook
+from ledger.vocabulary import EVENT_TYPES
 from projections.case import check, parse_fact
 from projections.facts import facts_of
 from projections.scoring import score
@@ -64,6 +65,7 @@ FITTING: dict[str, Sequence[Callable[..., Data]]] = {
     "merit": (given.overturn, given.revoke_reward),
     "inspection": (given.overturn,),
     "listing": (given.delist, given.delist, given.overturn),
+    "referral": (given.overturn,),
 }
 LEAVING: dict[str, Callable[..., Data]] = {
     "suspended": given.resume,
@@ -169,6 +171,14 @@ class Clerk:
         on = self.day(today)
         if self.random.random() < 0.3:
             return given.listing(listed_on=on, issuer=given.issuer(self.random.choice(ISSUERS)))
+        if self.random.random() < 0.2:
+            return given.referral(
+                referral=f"YS-{self.random.randrange(9)}",
+                issuer=given.issuer(self.random.choice(ISSUERS)),
+                referred_on=on,
+                shown_from=self.day(today),
+                public_until=self.day(today),
+            )
         return given.inspection(
             inspection=f"JC-{self.random.randrange(20)}",
             on=on,
@@ -289,7 +299,7 @@ def test_the_clerk_tries_everything() -> None:
     accepted = {name for name in outcomes if name.endswith(".v1")}
     statuses = {"provider.admitted.v1", "provider.suspended.v1", "provider.resumed.v1"}
     others = {"ledger.opened.v1", "provider.registered.v1", "provider.exited.v1"}
-    assert accepted == set(events.EVENT_TYPES) - statuses - others
+    assert accepted == set(EVENT_TYPES) - statuses - others
     assert set(outcomes) - accepted >= {
         *("date-order", "date-in-future", "backdated", "code-not-in-force", "wrong-category"),
         *("severity-out-of-range", "issuer-not-entitled", "counterparty-missing"),

@@ -187,6 +187,7 @@ def test_a_sheet_in_full(world: World) -> None:
                 "not_counted": None,
             }
         ],
+        "referrals": [],
         "explanation": {
             "baseline": "80.00",
             "lines": [
