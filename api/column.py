@@ -11,13 +11,13 @@ import string
 import types
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from api.complaint import Unfit
+from api.rows import Proof, proof_of
 from ledger.calendar import read_day
 from ledger.errors import Words
 from ledger.identity import EvidenceDigest
@@ -34,17 +34,20 @@ class Absent:
 
 
 ABSENT: Final = Absent()
-Getter = Callable[[Cells, bytes], object]
+Raw = bytes | Proof
+"""The bytes of a record, or what is left of them."""
+Getter = Callable[[Cells, Raw], object]
 """From the cells and the bytes of a record to a field's value. Raises BadCell."""
 
 
 class BadCell(Exception):
-    """The cell cannot be read as the field."""
+    """The cell cannot be read as the field; where `doubtful`, a person could say how."""
 
-    def __init__(self, code: str, reason: Words) -> None:
+    def __init__(self, code: str, reason: Words, *, doubtful: bool = False) -> None:
         super().__init__(reason.en)
         self.code = code
         self.reason = reason
+        self.doubtful = doubtful
 
 
 class Source(BaseModel):
@@ -57,6 +60,7 @@ class Source(BaseModel):
     template: str | None = None
     digest_of_row: str | None = None
     values: dict[str, Any] | None = None
+    unknown: Literal["refuse", "quarantine"] = "refuse"
     date: str | list[str] | None = None
     split: str | None = None
     missing: list[str] = []
@@ -78,6 +82,8 @@ class Source(BaseModel):
             )
         if self.values is not None and self.date is not None:
             raise Unfit("`values` and `date` exclude each other", "`values` 与 `date` 不能并用")
+        if self.values is None and "unknown" in self.model_fields_set:
+            raise Unfit("`unknown` belongs to `values`", "`unknown` 只与 `values` 并用")
         placeholders(self.template or "")
         return self
 
@@ -150,7 +156,7 @@ def getter_of(source: Source, info: FieldInfo, *, missing: Sequence[str]) -> Get
 def _column_getter(
     column: str, none_there: set[str], absent: object, convert: Callable[[str], object]
 ) -> Getter:
-    def get(cells: Cells, raw: bytes) -> object:
+    def get(cells: Cells, raw: Raw) -> object:
         text = cells[column]
         if text not in none_there:
             return convert(text)
@@ -172,7 +178,7 @@ def _template_getter(
             f"模板 {template!r} 未引用任何列，请改写为常量",
         )
 
-    def get(cells: Cells, raw: bytes) -> object:
+    def get(cells: Cells, raw: Raw) -> object:
         if none_there.isdisjoint([cells[name] for name in names]):
             return convert("".join(text + (cells[name] if name else "") for text, name in pieces))
         if isinstance(absent, BadCell):
@@ -187,12 +193,12 @@ def _digest_getter(custodian: str, shape: Any, *, many: bool) -> Getter:
         raise Unfit("`digest_of_row` is for evidence only", "`digest_of_row` 只用于证据字段")
     EvidenceDigest(sha256="0" * 64, media_type="text/csv", size_bytes=0, custodian=custodian)
 
-    def digest(cells: Cells, raw: bytes) -> object:
-        row = raw.rstrip(b"\r\n")
+    def digest(cells: Cells, raw: Raw) -> object:
+        proof = proof_of(raw)
         one = EvidenceDigest(
-            sha256=sha256(row).hexdigest(),
+            sha256=proof.sha256,
             media_type="text/csv",
-            size_bytes=len(row),
+            size_bytes=proof.size_bytes,
             custodian=custodian,
         )
         return [one] if many else one
@@ -211,7 +217,8 @@ def _conversion(source: Source, shape: Any, info: FieldInfo) -> Callable[[str], 
     if shape is list:
         return _list_reader(source)
     if source.values is not None:
-        return _table_reader({key: _checked(one, info) for key, one in source.values.items()})
+        table = {key: _checked(one, info) for key, one in source.values.items()}
+        return _table_reader(table, doubtful=source.unknown == "quarantine")
     if shape is date:
         formats = [source.date] if isinstance(source.date, str) else source.date or ["%Y-%m-%d"]
         return _day_reader(formats)
@@ -236,11 +243,11 @@ def _list_reader(source: Source) -> Callable[[str], object]:
         raise Unfit("`split` is empty", "`split` 不得为空")
     convert: Callable[[str], object] = str
     if source.values is not None:
-        convert = _table_reader(source.values)
+        convert = _table_reader(source.values, doubtful=source.unknown == "quarantine")
     return lambda text: [convert(part.strip()) for part in text.split(separator) if part.strip()]
 
 
-def _table_reader(table: Mapping[str, object]) -> Callable[[str], object]:
+def _table_reader(table: Mapping[str, object], *, doubtful: bool) -> Callable[[str], object]:
     def read(text: str) -> object:
         try:
             return table[text]
@@ -250,7 +257,7 @@ def _table_reader(table: Mapping[str, object]) -> Callable[[str], object]:
                 f"{shown(text)} is not in the value table, which has {known}",
                 f"{shown(text)} 不在取值表中，表中有：{known}",
             )
-            raise BadCell("not-in-table", why) from None
+            raise BadCell("not-in-table", why, doubtful=doubtful) from None
 
     return read
 

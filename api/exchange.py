@@ -102,5 +102,5 @@ def import_file(
         raise
     if as_json:
         put_json(asdict(tally) | {"dry_run": dry_run})
-    if tally.refused:
+    if tally.unsettled:
         raise typer.Exit(REFUSED)

@@ -1,33 +1,33 @@
-"""Importing rows: every row is recorded once, or reported with its line and every reason.
+"""Importing rows: every row is recorded once, kept for a person, or reported with every reason.
 
 Life of a row: read and understood by its source (`api/rows.py`) → compared with the rows before it
-→ looked up among the idempotency keys → recorded. Rows of one subject are recorded in the order of
-the file, rows of different subjects at the same time. Memory is bounded: a fixed number of rows is
-on its way, and what was seen is kept in a temporary file.
+→ looked up in the quarantine and among the idempotency keys → recorded. Rows of one subject are
+recorded in the order of the file, rows of different subjects at the same time. Memory is bounded: a
+fixed number of rows is on its way, and what was seen is kept in a temporary file.
+
+A row that only a person could answer goes into quarantine before it is counted. What a person
+has settled there is passed over, understood by now or not. What still waits there and is understood
+by now is recorded, and then settled.
 
 Killed at any moment, the next run completes the work: each command goes in under a key made of the
 mapping's name and the row's key columns, in the same transaction as its event. What has a key is
-passed over; what was committed but never acknowledged is found by its key too.
+passed over; what was committed but never acknowledged is found by its key too, and settles what
+waits for it in quarantine then.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Sequence,
-)
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import TypeVar
 
-from api.outcome import Issue, Outcome, Tally
-from api.rows import Entry, Problem, Row, Unread
+from api.block import Block
+from api.holding import Holding, set_apart
+from api.patience import patiently
+from api.rows import Entry, Row, Unread
 from api.seen import Seen
+from api.tally import Account, Tally
 from api.underway import Chain, Known, Waiting, Wanted, bytes_of
 from ledger.appender import Key
 from ledger.errors import PURPOSES, KeyReused, LedgerError, ProviderExists, Words, WrongPurpose
@@ -37,13 +37,6 @@ from ledger.identity import Actor
 
 BLOCK_ROWS = 500
 MAX_BLOCKS_UNDER_WAY = 6
-PATIENCE_SECONDS = 60.0
-BACK_OFF_SECONDS = 0.25
-RECORDED_OTHERWISE = Words(
-    "the row was recorded before, with other content", "该行此前已有记录，但内容不同"
-)
-
-T = TypeVar("T")
 
 
 class Import:
@@ -57,16 +50,18 @@ class Import:
         name: str,
         purpose: Purpose | None,
         digest: Callable[..., bytes],
-        tell: Callable[[Issue], None],
+        account: Account,
         advance: Callable[[Tally], None] = lambda tally: None,
-        answer: Callable[[Outcome], None] | None = None,
+        holding: Holding | None = None,
     ) -> None:
         """`name`: the import's own; `purpose`: the only kind of ledger it goes into, if any.
 
-        `digest`: the keyed digest of a request (`Tokens.digest`); the same in every run. `answer`
-        is told of every row once, of rows of different subjects in any order.
+        `digest`: the keyed digest of a request (`Tokens.digest`); the same in every run. `account`
+        is told of every row once, of rows of different subjects in any order. `holding`: where
+        doubtful rows are kept; without it they are refused.
         """
-        self.tally = Tally()
+        self._account = account
+        self.tally = account.tally
         self.block_rows = BLOCK_ROWS
         """So many rows are looked up at once; the fewer, the less others have to wait."""
         self._desk = desk
@@ -74,10 +69,10 @@ class Import:
         self._purpose = purpose
         self._actor = actor
         self._digest = digest
-        self._tell = tell
         self._advance = advance
-        self._answer = answer
+        self._holding = holding
         self._chains: dict[str, Chain] = {}
+        self._settled: dict[int, list[Key]] = {}
 
     async def run(self, rows: Iterable[Row | Unread] | AsyncIterable[Row | Unread]) -> Tally:
         """Import the rows; what the source of rows raises is raised.
@@ -85,7 +80,7 @@ class Import:
         Raises WrongPurpose, LedgerNotOpened before the first row; Unavailable or OutcomeUnknown if
         the database stays away for a minute. Running again completes the work.
         """
-        opening = (await self._patiently(self._desk.rulebooks)).opening
+        opening = (await patiently(self._desk.rulebooks)).opening
         wanted = self._purpose
         if opening is not None and wanted is not None and opening.purpose != wanted:
             what = Words(f"the import {self._name}", f"导入 {self._name} 的数据")
@@ -116,67 +111,48 @@ class Import:
         while under_way:
             await self._finish(under_way.popleft())
 
-    async def _blocks(
-        self, rows: AsyncIterable[Row | Unread], seen: Seen
-    ) -> AsyncIterator[list[Waiting]]:
-        block: list[Waiting] = []
+    async def _blocks(self, rows: AsyncIterable[Row | Unread], seen: Seen) -> AsyncIterator[Block]:
+        block = Block()
         async for row in rows:
             self.tally.rows += 1
             if isinstance(row, Unread):
-                self._refuse(row, row.problems)
+                if row.doubtful and self._holding is not None:
+                    block.doubtful.append(row)
+                else:
+                    self._account.refuse(row, row.problems)
             elif not row.entries and row.registration is None:
-                self.tally.skipped += 1
-                self._settle(Outcome(row.line, row.key, "skipped"))
+                self._account.skipped(row)
             else:
-                block.append(Waiting(row, [self._wanted(row, entry) for entry in row.entries]))
+                block.rows.append(Waiting(row, [self._wanted(row, one) for one in row.entries]))
             # By rows read, not by those understood: however many are refused, none waits for long.
             if self.tally.rows % self.block_rows == 0:
-                yield self._new_ones(block, seen)
-                block = []
-        yield self._new_ones(block, seen)
+                yield block.without_repeated(seen, self._account)
+                block = Block()
+        yield block.without_repeated(seen, self._account)
+
+    def keys_of(self, row: Row) -> list[Key]:
+        """The idempotency keys under which a row is recorded."""
+        return [self._wanted(row, one).key for one in row.entries]
 
     def _wanted(self, row: Row, entry: Entry) -> Wanted:
-        data, key = entry
-        digest = self._digest(row.subject.encode(), type(data).__name__.encode(), bytes_of(data))
-        return Wanted(data, Key(self._actor.organisation, row.subject, key, digest))
+        kind = type(entry.data).__name__.encode()
+        digest = self._digest(row.subject.encode(), kind, bytes_of(entry.data))
+        key = Key(self._actor.organisation, row.subject, entry.key, digest)
+        return Wanted(entry.data, key)
 
-    def _new_ones(self, block: Sequence[Waiting], seen: Seen) -> list[Waiting]:
-        """The rows whose key no row before them in the file has; the others are reported."""
-        new: list[Waiting] = []
-        rows = [(one.row.subject, one.row.key) for one in block]
-        # A row that only registers is told from others by its key alone.
-        contents = [b"".join(one.key.digest for one in waiting.commands) for waiting in block]
-        firsts = seen.first_of(rows, contents, [one.row.line for one in block])
-        for waiting, (line, same) in zip(block, firsts, strict=True):
-            row = waiting.row
-            if line == row.line:
-                new.append(waiting)
-            elif same:
-                self.tally.repeated += 1
-                why = Words(f"the same row as line {line}", f"与第 {line} 行相同")
-                self._tell(Issue(row.line, "row", "repeated", why))
-                first = Problem("row", "repeated", why)
-                self._settle(Outcome(row.line, row.key, "repeated", problems=[first]))
-            else:
-                why = Words(
-                    f"the same key as line {line}, but other content",
-                    f"关键列与第 {line} 行相同，内容却不同",
-                )
-                self._refuse(row, [Problem("row.key", "key-taken", why)])
-        return new
-
-    async def _start(
-        self, block: Sequence[Waiting], group: asyncio.TaskGroup
-    ) -> dict[str, asyncio.Task[None]]:
+    async def _start(self, block: Block, group: asyncio.TaskGroup) -> dict[str, asyncio.Task[None]]:
         """Look a block's rows up, and set those that are left on their way."""
-        if not block:
+        if not (block.rows or block.doubtful):
             return {}
-        asked = [one.key[1:3] for waiting in block for one in waiting.commands]
+        rows = block.rows
+        if self._holding is not None:
+            rows = await set_apart(block, self._holding, self._account)
+        asked = [one.key[1:3] for waiting in rows for one in waiting.commands]
         issuer = self._actor.organisation
-        keys = await self._patiently(lambda: self._desk.find_keys(issuer, asked))
+        keys = await patiently(lambda: self._desk.find_keys(issuer, asked))
         left: dict[str, list[Waiting]] = {}
         done: list[Waiting] = []
-        for waiting in block:
+        for waiting in rows:
             if not self._is_known(waiting, keys):
                 continue
             if waiting.commands or not waiting.recorded_at:
@@ -184,11 +160,11 @@ class Import:
             else:
                 done.append(waiting)
         await self._recorded_before(done)
-        known = await self._patiently(lambda: self._desk.preload(left))
+        known = await patiently(lambda: self._desk.preload(left))
         tasks: dict[str, asyncio.Task[None]] = {}
-        for subject, rows in left.items():
+        for subject, some in left.items():
             chain = self._chains.setdefault(subject, Chain(subject in known))
-            chain.last = tasks[subject] = group.create_task(self._rows(chain, chain.last, rows))
+            chain.last = tasks[subject] = group.create_task(self._rows(chain, chain.last, some))
         return tasks
 
     def _is_known(self, waiting: Waiting, keys: Known) -> bool:
@@ -201,21 +177,21 @@ class Import:
             elif digest == one.key.digest:
                 waiting.recorded_at[position] = one.data
             else:
-                self._refuse_by(waiting.row, KeyReused(key=one.key.key))
+                self._account.refuse_by(waiting.row, KeyReused(key=one.key.key))
                 return False
         waiting.commands = left
         return True
 
     async def _recorded_before(self, rows: Sequence[Waiting]) -> None:
         """Tell of rows that the keys know whole."""
-        self.tally.already_recorded += len(rows)
-        if self._answer is None:
-            return
-        asked = {at: type(data) for one in rows for at, data in one.recorded_at.items()}
-        found = await self._patiently(lambda: self._desk.first_answers(asked)) if asked else {}
+        found: Mapping[int, Receipt] = {}
+        if self._account.answers and rows:
+            asked = {at: type(data) for one in rows for at, data in one.recorded_at.items()}
+            found = await patiently(lambda: self._desk.first_answers(asked))
         for waiting in rows:
-            waiting.receipts += [found[position] for position in waiting.recorded_at]
-            self._settle(waiting.outcome("recorded-before"))
+            waiting.receipts += [found[at] for at in waiting.recorded_at if at in found]
+            self._account.recorded(waiting.row, waiting.receipts, new=False)
+            self._settle(waiting)
 
     async def _finish(self, tasks: dict[str, asyncio.Task[None]]) -> None:
         if tasks:
@@ -224,6 +200,10 @@ class Import:
             chain = self._chains[subject]
             if chain.last is task:
                 del self._chains[subject]
+        settled, self._settled = self._settled, {}
+        if self._holding is not None and settled:
+            holding = self._holding
+            await patiently(lambda: holding.settle(settled))
         self._advance(self.tally)
 
     async def _rows(
@@ -237,11 +217,15 @@ class Import:
             except LedgerError as error:
                 if error.status == 503:
                     raise
-                self._refuse_by(waiting.row, error)
+                self._account.refuse_by(waiting.row, error)
             else:
-                self.tally.recorded += new
-                self.tally.already_recorded += not new
-                self._settle(waiting.outcome("recorded" if new else "recorded-before"))
+                self._account.recorded(waiting.row, waiting.receipts, new=new)
+                self._settle(waiting)
+
+    def _settle(self, waiting: Waiting) -> None:
+        """Remember that a row is recorded which waits in quarantine."""
+        if waiting.held is not None:
+            self._settled[waiting.held] = self.keys_of(waiting.row)
 
     async def _row(self, chain: Chain, waiting: Waiting) -> bool:
         """Record what is left of a row; False if all of it turned out to be recorded.
@@ -255,9 +239,7 @@ class Import:
             if len(commands) > 1:
                 first = [] if registration is None else [registration]
                 together = [*first, *commands]
-                await self._patiently(
-                    lambda: self._desk.rehearse(row.subject, together, self._actor)
-                )
+                await patiently(lambda: self._desk.rehearse(row.subject, together, self._actor))
             if registration is not None and not commands:
                 waiting.receipts.append(await self._record(row.subject, registration, None))
                 self.tally.registered += 1
@@ -282,40 +264,11 @@ class Import:
     async def _record(
         self, subject: str, data: Data, key: Key | None, registration: Data | None = None
     ) -> Receipt:
-        return await self._patiently(
+        return await patiently(
             lambda: self._desk.record(
                 subject, data, self._actor, key=key, registration=registration
             )
         )
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask again while the database is away: a key makes that harmless."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + PATIENCE_SECONDS
-        while True:
-            try:
-                return await ask()
-            except LedgerError as error:
-                if error.status != 503 or error.code == "ledger-not-opened" or clock() > deadline:
-                    raise
-            await asyncio.sleep(BACK_OFF_SECONDS)
-
-    def _refuse_by(self, row: Row, error: LedgerError) -> None:
-        field = str(error.facts.get("field", "record"))
-        # A row's key is of our own making: nobody who imports has seen it.
-        ours = isinstance(error, KeyReused)
-        reason = RECORDED_OTHERWISE if ours else Words(str(error), error.chinese())
-        self._refuse(row, [Problem(field, error.code, reason)])
-
-    def _refuse(self, row: Row | Unread, problems: Sequence[Problem]) -> None:
-        self.tally.refused += 1
-        for problem in problems:
-            self._tell(Issue(row.line, *problem[:3]))
-        self._settle(Outcome(row.line, row.key, "refused", problems=problems))
-
-    def _settle(self, outcome: Outcome) -> None:
-        if self._answer is not None:
-            self._answer(outcome)
 
 
 async def _each(

@@ -11,16 +11,27 @@ from typing import BinaryIO
 import orjson
 
 from api.csvfile import CsvFile, unpacked
+from api.holding import Holding
 from api.imports import Import
 from api.mapping import Importing
 from api.options import run
-from api.outcome import Issue, Tally
+from api.quarantine import Quarantine
 from api.rehearsal import Rehearsal
+from api.tally import Account, Issue, State, Tally
 from api.terminal import USAGE, Meter, fail, tell, told, words
 from ledger.database import Database
+from ledger.errors import Words
 from ledger.handle import Desk
 from ledger.identity import Actor
 from ledger.store import Ledger
+
+BECAME: dict[State, Words] = {
+    "repaired": Words("repaired", "已修补"),
+    "quarantined": Words("to quarantine", "转入待核"),
+    "quarantined-before": Words("in quarantine", "待核中"),
+    "rejected-before": Words("quarantine", "待核"),
+}
+"""What became of a row that was neither recorded as it stands nor refused; its number follows."""
 
 
 def take_in(
@@ -58,14 +69,23 @@ def take_in(
             part = min(raw.tell(), whole) if whole else 0
             meter.advance(tally.rows, part=part, whole=whole)
 
+        holding = Holding(
+            Quarantine(ledger),
+            actor,
+            name=importing.name,
+            file=path.name,
+            recipe=importing.recipe,
+            dry_run=dry_run,
+        )
         work = Import(
             Desk(ledger),
             actor,
             name=importing.name,
             purpose=importing.purpose,
             digest=digest,
-            tell=lambda issue: _report(issue, path.name, issues),
+            account=Account(lambda issue: _report(issue, path.name, issues)),
             advance=advance,
+            holding=holding,
         )
         tally = run(work.run(rows))
         tell(summary(tally, dry_run=dry_run) + meter.pace())
@@ -76,16 +96,34 @@ def summary(tally: Tally, *, dry_run: bool) -> str:
     """What became of the rows, in words."""
     done = words("would be recorded", "行将记录") if dry_run else words("recorded", "行已记录")
     subjects = "subject" if tally.registered == 1 else "subjects"
+    kept = words("to quarantine", "行将转入待核") if dry_run else words("quarantined", "行转入待核")
     parts = [
         f"{tally.rows:,} {words('row' if tally.rows == 1 else 'rows', '行')}",
         f"{tally.recorded:,} {done}",
+        *_where_any(tally.repaired, words("of them repaired", "行系修补后记录")),
         f"{tally.registered:,} {words(f'{subjects} new', '个新主体')}",
         f"{tally.already_recorded:,} {words('recorded before', '行此前已记录')}",
         f"{tally.repeated:,} {words('repeated in the file', '行在文件中重复')}",
         f"{tally.skipped:,} {words('skipped', '行跳过')}",
+        f"{tally.quarantined:,} {kept}",
+        *_where_any(tally.already_quarantined, words("quarantined before", "行此前已转入待核")),
+        *_where_any(tally.already_rejected, words("rejected before", "行此前已由人工退回")),
         f"{tally.refused:,} {words('refused', '行被拒绝')}",
     ]
     return words(", ", "，").join(parts)
+
+
+def _where_any(count: int, what: str) -> list[str]:
+    return [f"{count:,} {what}"] if count else []
+
+
+def _became(issue: Issue) -> str:
+    """What became of the row, in brackets, where it was not simply refused."""
+    if issue.state not in BECAME:
+        return ""
+    number = "" if issue.quarantine is None else f" {issue.quarantine}"
+    text = told(BECAME[issue.state])
+    return words(f" ({text}{number})", f"（{text}{number}）")
 
 
 def _opened(report: Path) -> BinaryIO:
@@ -96,7 +134,7 @@ def _opened(report: Path) -> BinaryIO:
 
 
 def _report(issue: Issue, name: str, file: BinaryIO | None) -> None:
-    tell(f"{name}:{issue.line}: {issue.field}: {told(issue.reason)} [{issue.code}]")
+    tell(f"{name}:{issue.line}: {issue.field}: {told(issue.reason)} [{issue.code}]{_became(issue)}")
     if file is not None:
         entry = {
             "line": issue.line,
@@ -104,6 +142,8 @@ def _report(issue: Issue, name: str, file: BinaryIO | None) -> None:
             "code": issue.code,
             "reason": issue.reason.en,
             "reason_zh": issue.reason.zh,
+            "state": issue.state,
+            "quarantine": issue.quarantine,
         }
         file.write(orjson.dumps(entry) + b"\n")
         file.flush()

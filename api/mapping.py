@@ -17,14 +17,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
 
-from api.column import ABSENT, BadCell, Cells, Getter, Source, getter_of, shape_of
+from api.column import ABSENT, BadCell, Cells, Getter, Raw, Source, getter_of, shape_of
 from api.complaint import MappingError, joined, placed, reason_of, reasons_of
 from api.csvfile import CsvFile, Fault, Record
+from api.recipe import Recipe
 from api.rows import Entry, Problem, Row, Unread
 from ledger import events, findings, provider
 from ledger.errors import InvalidIdentifier, Words
 from ledger.events import Data, Purpose
-from ledger.identity import EvidenceDigest, parse_identifier
+from ledger.identity import EvidenceDigest, is_doubtful, parse_identifier
 
 REGISTER = "register"
 COMMANDS: dict[str, type[Data]] = {
@@ -114,8 +115,9 @@ class Recording(NamedTuple):
 class Importing:
     """A mapping, checked and ready to read rows with."""
 
-    def __init__(self, written: MappingFile) -> None:
-        """Raises MappingError with every reason."""
+    def __init__(self, written: MappingFile, text: str = "") -> None:
+        """`text`: the mapping as it was written. Raises MappingError with every reason."""
+        self.recipe = Recipe("mapping", text)
         self.name = written.name
         self.purpose = written.purpose
         self.source = written.source
@@ -123,9 +125,9 @@ class Importing:
         self._columns = {*written.row.key, *written.identifier.columns()}
         self._reasons: list[Words] = []
         self._check_encoding(written.source.encoding)
-        self._identifier = self._getter(written.identifier, IDENTIFIER, "identifier")
-        self._recordings = [self._recording(table) for table in written.record]
-        if sum(one.command == REGISTER for one in self._recordings) > 1:
+        self.identifier = self._getter(written.identifier, IDENTIFIER, "identifier")
+        self.recordings = [self._recording(table) for table in written.record]
+        if sum(one.command == REGISTER for one in self.recordings) > 1:
             self._complain("record", "`register` stands there twice", "`register` 出现了两次")
         if self._reasons:
             raise MappingError(*joined(self._reasons))
@@ -154,15 +156,18 @@ class Importing:
         cells = dict(zip(columns, map(str.strip, record.cells), strict=True))
         return self.read(record.line, cells, record.raw)
 
-    def read(self, line: int, cells: Cells, raw: bytes) -> Row | Unread:
-        """The row's commands, none if it is to be skipped; or every reason against it."""
+    def read(self, line: int, cells: Cells, raw: Raw) -> Row | Unread:
+        """The row's commands, none if it is to be skipped; or every reason against it.
+
+        Once its bytes are gone, `raw` is what proves them.
+        """
         problems: list[Problem] = []
         subject = self._subject(cells, problems)
         key = self._key(cells, problems)
         registration: Data | None = None
         entries: list[Entry] = []
         applied = False
-        for number, recording in enumerate(self._recordings):
+        for number, recording in enumerate(self.recordings):
             if recording.when is not None and not recording.when.holds(cells):
                 continue
             applied = True
@@ -178,17 +183,19 @@ class Importing:
             problems.append(Problem("row", "no-record-applies", why))
         if problems:
             return Unread(line, problems, key, subject, cells, raw)
-        return Row(line, key, subject, registration, entries)
+        return Row(line, key, subject, registration, entries, raw=raw)
 
     def _subject(self, cells: Cells, problems: list[Problem]) -> str:
+        text = ""
         try:
-            return parse_identifier(str(self._identifier(cells, b"")))
+            text = str(self.identifier(cells, b""))
+            return parse_identifier(text)
         except BadCell as bad:
-            problems.append(Problem("identifier", bad.code, bad.reason))
+            problems.append(Problem("identifier", bad.code, bad.reason, bad.doubtful))
         except InvalidIdentifier as error:
             reason = Words(str(error), error.chinese())
-            problems.append(Problem("identifier", error.code, reason))
-        return ""
+            problems.append(Problem("identifier", error.code, reason, is_doubtful(text)))
+        return text
 
     def _key(self, cells: Cells, problems: list[Problem]) -> str:
         parts = [cells[name] for name in self._row.key]
@@ -276,7 +283,7 @@ class Importing:
         return self._getter(source, info, where)
 
 
-def _build(recording: Recording, cells: Cells, raw: bytes, problems: list[Problem]) -> Data | None:
+def _build(recording: Recording, cells: Cells, raw: Raw, problems: list[Problem]) -> Data | None:
     before = len(problems)
     values = _fill(recording.plan, cells, raw, problems, "")
     if len(problems) > before:
@@ -291,7 +298,7 @@ def _build(recording: Recording, cells: Cells, raw: bytes, problems: list[Proble
 
 
 def _fill(
-    plan: Plan, cells: Cells, raw: bytes, problems: list[Problem], prefix: str
+    plan: Plan, cells: Cells, raw: Raw, problems: list[Problem], prefix: str
 ) -> dict[str, object]:
     values: dict[str, object] = {}
     for name, step in plan.items():
@@ -301,17 +308,22 @@ def _fill(
         try:
             value = step(cells, raw)
         except BadCell as bad:
-            problems.append(Problem(prefix + name, bad.code, bad.reason))
+            problems.append(Problem(prefix + name, bad.code, bad.reason, bad.doubtful))
             continue
         if value is not ABSENT:
             values[name] = value
     return values
 
 
+def mapping_of(text: str) -> Importing:
+    """The mapping in a text. Raises MappingError, TOMLDecodeError or ValidationError."""
+    return Importing(MappingFile.model_validate(tomllib.loads(text)), text)
+
+
 def load_mapping(path: Path) -> Importing:
     """The mapping in a file. Raises MappingError with every reason, or OSError."""
     try:
-        return Importing(MappingFile.model_validate(tomllib.loads(path.read_text("utf-8"))))
+        return mapping_of(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, MappingError) as error:
         raise MappingError(*placed(str(path), *reason_of(error))) from error
     except ValidationError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple
 
 from ledger.errors import Words
@@ -27,6 +28,21 @@ class Problem(NamedTuple):
     doubtful: bool = False
 
 
+class Proof(NamedTuple):
+    """What a row's bytes are proven by, once they themselves are gone."""
+
+    sha256: str
+    size_bytes: int
+
+
+def proof_of(raw: bytes | Proof) -> Proof:
+    """The proof of a row as it stands in its file, without the line end."""
+    if isinstance(raw, Proof):
+        return raw
+    row = raw.rstrip(b"\r\n")
+    return Proof(sha256(row).hexdigest(), len(row))
+
+
 class Entry(NamedTuple):
     """One command of a row. `key` tells it from every other command of this import."""
 
@@ -38,7 +54,8 @@ class Entry(NamedTuple):
 class Row:
     """A row understood: whom it is about, how to register them, what to record.
 
-    `key` tells it from all other rows of the same subject; `notes` say what was repaired.
+    `key` tells it from all other rows of the same subject; `notes` say what was repaired; `raw` is
+    the row as it was read.
     """
 
     line: int
@@ -47,6 +64,7 @@ class Row:
     registration: Data | None
     entries: Sequence[Entry]
     notes: Sequence[Problem] = ()
+    raw: bytes | Proof = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +79,7 @@ class Unread:
     key: str = ""
     subject: str = ""
     cells: Mapping[str, str] = field(default_factory=dict)
-    raw: bytes = b""
+    raw: bytes | Proof = b""
 
     @property
     def doubtful(self) -> bool:

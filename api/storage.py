@@ -13,6 +13,7 @@ from importlib.resources import files
 
 import structlog
 
+from api.quarantine import SCHEMA
 from api.settings import Settings
 from ledger.database import Database, migrate
 from ledger.embedded import Embedded, EmbeddedError
@@ -37,10 +38,17 @@ def database_of(settings: Settings) -> Iterator[Database]:
 
 
 def migrate_all(database: Database) -> list[str]:
-    """Bring ledger and projections up to date; the ledger's migrations that were run."""
+    """Bring all schemas up to date; the ledger's migrations that were run."""
     done = list(migrate(database, files("ledger") / "sql"))
     migrate_projections(database)
+    migrate_quarantine(database)
     return done
+
+
+def migrate_quarantine(database: Database) -> None:
+    """Create or upgrade the tables of the quarantine."""
+    place = Database(database.conninfo, schema=SCHEMA, application=SCHEMA)
+    migrate(place, files("api") / "sql" / "intake")
 
 
 @contextmanager

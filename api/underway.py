@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from api.outcome import Outcome, State
 from api.rows import Row
 from ledger.appender import Key
 from ledger.events import Data
@@ -31,17 +30,15 @@ class Wanted(NamedTuple):
 class Waiting:
     """A row on its way: its commands that are left, the receipts of those that are recorded.
 
-    `recorded_at`: what an earlier run recorded, by first position.
+    `recorded_at`: what an earlier run recorded, by first position. `held`: the number under which
+    it waits in quarantine.
     """
 
     row: Row
     commands: list[Wanted]
     receipts: list[Receipt] = field(default_factory=list)
     recorded_at: dict[int, Data] = field(default_factory=dict)
-
-    def outcome(self, state: State) -> Outcome:
-        """What became of it."""
-        return Outcome(self.row.line, self.row.key, state, self.receipts)
+    held: int | None = None
 
 
 @dataclass(slots=True)

@@ -22,9 +22,9 @@ from api.csvfile import CsvFile
 from api.imports import Import
 from api.mapping import load_mapping
 from api.options import collect_rarely
-from api.outcome import Tally
 from api.security import Tokens
 from api.settings import Settings
+from api.tally import Account, Tally
 from bench.place import ACTOR, Place, Row, tokens_of
 from ledger.database import Database
 from ledger.events import LedgerOpened
@@ -75,7 +75,7 @@ async def _import(database: Database, tokens: Tokens) -> tuple[int, float]:
             name=importing.name,
             purpose=importing.purpose,
             digest=tokens.digest,
-            tell=_refuse,
+            account=Account(_refuse),
         )
         started = time.perf_counter()
         tally: Tally = await run.run(

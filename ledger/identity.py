@@ -20,6 +20,7 @@ from ledger.errors import InvalidIdentifier, Words
 
 # GB 32100-2015: the first two may be letters too (A 军委, N 农业, Y 其他), which stdnum refuses.
 USCC = re.compile(r"[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}")
+MASKED_USCC = re.compile(r"(?=.*\*)[0-9A-HJ-NPQRTUWXY*]{18}")
 FOREIGN = re.compile(r"([A-Z]{2})-[A-Z0-9]+-[A-Z0-9]+")
 MAX_IDENTIFIER_CHARACTERS = 60
 NO_USCC = Words(
@@ -33,6 +34,10 @@ NO_FOREIGN = Words(
     f"at most {MAX_IDENTIFIER_CHARACTERS} characters",
     "无统一社会信用代码的组织写作 国家-登记机关-号码，只用 A-Z 与 0-9，"
     f"全长不超过 {MAX_IDENTIFIER_CHARACTERS} 个字符",
+)
+MASKED = Words(
+    "characters of the code are masked with *; the licence has all of them",
+    "代码中有字符以 * 遮盖，完整代码见营业执照",
 )
 TOO_LONG = Words("it is far too long", "过长")
 FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
@@ -58,13 +63,12 @@ def parse_identifier(text: str) -> str:
     """
     if len(text) > 4 * MAX_IDENTIFIER_CHARACTERS:
         raise InvalidIdentifier(value=text[:40] + "…", why=TOO_LONG)
-    value = text.translate(FULL_WIDTH).strip()
-    # Beyond ASCII, upper() would turn what nobody meant (ſ, ﬁ, ı) into letters.
-    value = value.upper() if value.isascii() else value
+    value = _mended(text)
     if "-" in value:
         return _parse_foreign(value)
     if USCC.fullmatch(value) is None:
-        raise InvalidIdentifier(value=value, why=NO_USCC)
+        why = MASKED if MASKED_USCC.fullmatch(value) else NO_USCC
+        raise InvalidIdentifier(value=value, why=why)
     wanted = uscc.calc_check_digit(value[:-1])
     if value[-1] != wanted:
         why = Words(
@@ -73,6 +77,21 @@ def parse_identifier(text: str) -> str:
         )
         raise InvalidIdentifier(value=value, why=why)
     return value
+
+
+def is_doubtful(text: str) -> bool:
+    """Whether an invalid identifier is a USCC all the same, which a person could tell.
+
+    One with a wrong check character, as real licences have, or with masked characters.
+    """
+    value = _mended(text)
+    return bool(USCC.fullmatch(value) or MASKED_USCC.fullmatch(value))
+
+
+def _mended(text: str) -> str:
+    value = text.translate(FULL_WIDTH).strip()
+    # Beyond ASCII, upper() would turn what nobody meant (ſ, ﬁ, ı) into letters.
+    return value.upper() if value.isascii() else value
 
 
 def _parse_foreign(value: str) -> str:

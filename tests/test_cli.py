@@ -488,6 +488,8 @@ def test_import_tells_every_issue_and_what_became_of_the_rows(
             "reason": "'Closed' is not in the value table, which has 'Pass',"
             " 'Pass w/ Conditions', 'Fail'",
             "reason_zh": "'Closed' 不在取值表中，表中有：'Pass', 'Pass w/ Conditions', 'Fail'",
+            "state": "refused",
+            "quarantine": None,
         },
         {
             "line": 4,
@@ -495,6 +497,8 @@ def test_import_tells_every_issue_and_what_became_of_the_rows(
             "code": "missing",
             "reason": "there is no value",
             "reason_zh": "没有取值",
+            "state": "refused",
+            "quarantine": None,
         },
     ]
     assert ledger.head() == 3
@@ -545,7 +549,8 @@ def test_the_summary_of_an_import_as_each_language_writes_it(
 ) -> None:
     chinese = chengxin(*rows, "--dry-run", **test_data, LC_ALL="zh_CN.UTF-8").stderr
     assert chinese.splitlines()[-1].startswith(
-        "3 行，1 行将记录，1 个新主体，0 行此前已记录，0 行在文件中重复，0 行跳过，2 行被拒绝（"
+        "3 行，1 行将记录，1 个新主体，0 行此前已记录，0 行在文件中重复，0 行跳过，0 行将转入待核，"
+        "2 行被拒绝（"
     )
     assert re.search(r"（[0-9.]+ 秒，[0-9,]+ 行/秒）$", chinese)
     english = chengxin(*rows, **test_data).stderr

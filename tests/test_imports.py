@@ -26,8 +26,8 @@ from api.complaint import MappingError
 from api.csvfile import CsvFile, Fault, NoHeader, Record, unpacked
 from api.imports import Import
 from api.mapping import COMMANDS, Importing, MappingFile, load_mapping
-from api.outcome import Issue, Tally
 from api.rehearsal import Rehearsal
+from api.tally import Account, Issue, Tally
 from ledger.database import Database
 from ledger.envelope import decode
 from ledger.errors import WrongPurpose
@@ -100,7 +100,7 @@ def new_import(
         name=importing.name,
         purpose=importing.purpose,
         digest=digest,
-        tell=tell,
+        account=Account(tell),
         advance=advance,
     )
 

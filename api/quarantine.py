@@ -1,0 +1,317 @@
+"""The quarantine: rows that only a person can answer, kept until somebody has settled them.
+
+Two kinds of tables (`api/sql/intake`): what a row is now, and every step that was taken with it,
+which nobody can change. A row is told from every other by the organisation and the import it came
+with, its key and its bytes, so that a file imported again does not bring it in again. Nothing here
+judges a row (`api/verdict.py`) or reads a file. What it keeps is for the officers of the
+organisation and for auditors only, and stands in no log and no error.
+
+Reads block. Writes are coroutines on connections of their own: no thread waits while somebody else
+has a row to himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from typing import Any, Literal, NamedTuple
+
+import orjson
+import psycopg
+
+from api.recipe import Recipe
+from api.rows import Problem, Proof, Unread, proof_of
+from ledger.calendar import local_day
+from ledger.errors import OutcomeUnknown, Unavailable, Words
+from ledger.identity import Actor
+from ledger.store import Ledger
+
+SCHEMA = "intake"
+STATES = ("waiting", "accepted", "rejected", "recorded")
+"""`recorded`: by a later import, which understood the row."""
+MAX_CONNECTIONS = 8
+SHOWN_SUBJECT_CHARACTERS = 240
+
+State = Literal["waiting", "accepted", "rejected", "recorded"]
+What = Literal[
+    "quarantined", "corrected", "accepting", "accepted", "declined", "rejected", "recorded"
+]
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+COLUMNS = (
+    "id, organisation, import, file, line, subject, state, problems, quarantined_at, positions"
+)
+ONE = (
+    f"SELECT {COLUMNS}, content, size_bytes, cells, corrections, kind, text"
+    f" FROM {SCHEMA}.rows JOIN {SCHEMA}.recipes ON digest = recipe WHERE id = %s"
+).encode()
+STEPS = (
+    "SELECT at, what, organisation, role, ref, why, corrections, positions"
+    f" FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number"
+).encode()
+WAITING = (
+    f"SELECT count(*), min(quarantined_at) FROM {SCHEMA}.rows WHERE state = 'waiting'"
+).encode()
+FOUND = (
+    f"SELECT row_key, content, id, state FROM {SCHEMA}.rows"
+    " WHERE organisation = %s AND import = %s AND row_key = ANY (%s)"
+).encode()
+KEEP_RECIPE = f"INSERT INTO {SCHEMA}.recipes VALUES (%s, %s, %s) ON CONFLICT DO NOTHING".encode()
+KEEP = f"""
+    WITH kept AS (
+        INSERT INTO {SCHEMA}.rows (organisation, import, file, recipe, quarantined_at, line,
+            row_key, content, size_bytes, subject, cells, problems)
+        SELECT %s, %s, %s, %s, %s, line, row_key, content, size_bytes, subject, cells, problems
+            FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::json[],
+                %s::json[]) AS r (line, row_key, content, size_bytes, subject, cells, problems)
+        ON CONFLICT DO NOTHING RETURNING id, quarantined_at)
+    INSERT INTO {SCHEMA}.steps (row_id, number, at, what, organisation, role, ref, why)
+    SELECT id, 1, quarantined_at, 'quarantined', %s, %s, %s, '' FROM kept
+""".encode()
+CHANGE = (
+    f"UPDATE {SCHEMA}.rows SET state = %s, problems = %s, corrections = %s, positions = %s"
+    " WHERE id = %s AND state = 'waiting'"
+).encode()
+STEP = (
+    f"INSERT INTO {SCHEMA}.steps SELECT %s, count(*) + 1, %s, %s, %s, %s, %s, %s, %s, %s"
+    f" FROM {SCHEMA}.steps WHERE row_id = %s"
+).encode()
+SETTLE = f"""
+    WITH settled AS (
+        UPDATE {SCHEMA}.rows SET state = 'recorded', positions = p.positions::bigint[]
+            FROM unnest(%s::bigint[], %s::text[]) AS p (row_id, positions)
+            WHERE id = p.row_id AND state = 'waiting' RETURNING id, rows.positions)
+    INSERT INTO {SCHEMA}.steps
+    SELECT id, (SELECT count(*) + 1 FROM {SCHEMA}.steps WHERE row_id = id), %s, 'recorded', %s, %s,
+        %s, '', '{{}}', positions FROM settled
+""".encode()
+
+
+class Waiting(NamedTuple):
+    """How many rows wait for a person, and since which day (Asia/Shanghai) the oldest does."""
+
+    rows: int
+    oldest_on: date | None
+
+
+class Known(NamedTuple):
+    """A row of an import that was in quarantine before: its number and what became of it."""
+
+    id: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row in quarantine, as a list shows it."""
+
+    id: int
+    organisation: str
+    name: str
+    file: str
+    line: int
+    subject: str
+    state: State
+    problems: Sequence[Problem]
+    quarantined_at: datetime
+    positions: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Entry):
+    """A row in quarantine with all that reading it again needs."""
+
+    proof: Proof
+    cells: Mapping[str, str]
+    corrections: Mapping[str, str]
+    recipe: Recipe
+
+
+class Step(NamedTuple):
+    """What somebody did with a row, and why; `corrections` and `positions` are of this step."""
+
+    at: datetime
+    what: What
+    actor: Actor
+    why: str
+    corrections: Mapping[str, str]
+    positions: Sequence[int]
+
+
+def waiting_of(ledger: Ledger) -> Waiting:
+    """What waits in the ledger's quarantine. Raises psycopg.Error."""
+    [(rows, oldest)] = ledger.rows(WAITING)
+    return Waiting(rows, None if oldest is None else local_day(oldest))
+
+
+class Quarantine:
+    """The quarantine of one ledger. Its writes belong to one event loop."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
+
+    def listed(
+        self,
+        organisation: str | None,
+        *,
+        state: str | None = None,
+        name: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Entry]:
+        """Up to `limit` rows with a number above `after`; of all organisations where None."""
+        wanted = {"organisation": organisation, "state": state, "import": name}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        conditions = "".join(f"{column} = %s AND " for column in given)
+        query = (
+            f"SELECT {COLUMNS} FROM {SCHEMA}.rows WHERE {conditions} id > %s ORDER BY id LIMIT %s"
+        )
+        found = self.ledger.rows(query.encode(), [*given.values(), after, limit])
+        return [_entry(row) for row in found]
+
+    def held(self, id: int) -> Held | None:
+        """A row by its number."""
+        rows = self.ledger.rows(ONE, [id])
+        return _held(rows[0]) if rows else None
+
+    def steps(self, id: int) -> list[Step]:
+        """What was done with a row, in order."""
+        return [
+            Step(at, what, Actor(*who), why, corrections, positions)
+            for at, what, *who, why, corrections, positions in self.ledger.rows(STEPS, [id])
+        ]
+
+    def known(
+        self, organisation: str, name: str, keys: Sequence[str]
+    ) -> dict[tuple[str, str], Known]:
+        """By key and content, what an organisation's import brought in before under these keys."""
+        rows = self.ledger.rows(FOUND, [organisation, name, list(keys)])
+        return {(key, content): Known(id, state) for key, content, id, state in rows}
+
+    async def keep(
+        self, rows: Sequence[Unread], actor: Actor, *, name: str, file: str, recipe: Recipe
+    ) -> None:
+        """Take rows in, all of them or none; those that are there already stay as they are."""
+        proofs = [proof_of(row.raw) for row in rows]
+        columns = (
+            [row.line for row in rows],
+            [row.key for row in rows],
+            [proof.sha256 for proof in proofs],
+            [proof.size_bytes for proof in proofs],
+            [row.subject[:SHOWN_SUBJECT_CHARACTERS] for row in rows],
+            [orjson.dumps(dict(row.cells)).decode() for row in rows],
+            [written(row.problems) for row in rows],
+        )
+        shared = (actor.organisation, name, file, recipe.digest, self.ledger.clock())
+        async with self.connected() as connection, connection.transaction():
+            await connection.execute(KEEP_RECIPE, [recipe.digest, *recipe])
+            who = (actor.organisation, actor.role, actor.ref)
+            await connection.execute(KEEP, [*shared, *columns, *who])
+
+    async def settle(self, rows: Mapping[int, Sequence[int]], actor: Actor) -> None:
+        """What waits under these numbers was recorded by an import, at these positions."""
+        numbers = list(rows)
+        positions = [f"{{{','.join(map(str, rows[id]))}}}" for id in numbers]
+        who = (actor.organisation, actor.role, actor.ref)
+        async with self.connected() as connection:
+            await connection.execute(SETTLE, [numbers, positions, self.ledger.clock(), *who])
+
+    @asynccontextmanager
+    async def alone(self, id: int) -> AsyncIterator[Connection]:
+        """A connection that has a row to itself, whichever process the others are in.
+
+        It is free again when the block ends, and when this process does. Raises Unavailable when
+        somebody else has it for ten seconds.
+        """
+        async with self.connected() as connection:
+            lock = f"chengxin quarantine {id}"
+            await connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock])
+            yield connection
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit. Raises Unavailable, or OutcomeUnknown once it was there."""
+        database = self.ledger.database
+        async with self._free:
+            try:
+                connection = await psycopg.AsyncConnection.connect(
+                    database.service_conninfo(),
+                    autocommit=True,
+                    application_name="chengxin quarantine",
+                )
+            except psycopg.OperationalError as error:
+                raise Unavailable from error
+            try:
+                async with connection:
+                    yield connection
+            except psycopg.errors.LockNotAvailable as error:
+                raise Unavailable from error
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                raise OutcomeUnknown from error
+
+    async def reread(self, connection: Connection, id: int) -> Held:
+        """A row that `alone` gave to this connection, as it is now."""
+        found = await (await connection.execute(ONE, [id])).fetchone()
+        assert found is not None
+        return _held(found)
+
+    async def take(
+        self,
+        connection: Connection,
+        held: Held,
+        step: Step,
+        *,
+        state: State = "waiting",
+        problems: Sequence[Problem] | None = None,
+    ) -> None:
+        """Record a step, and what the row is from now on, in one transaction."""
+        corrections = dict(held.corrections) | dict(step.corrections)
+        left = held.problems if problems is None else problems
+        who = (step.actor.organisation, step.actor.role, step.actor.ref)
+        given = orjson.dumps(dict(step.corrections)).decode()
+        async with connection.transaction():
+            row = [state, written(left), orjson.dumps(corrections).decode(), list(step.positions)]
+            changed = await connection.execute(CHANGE, [*row, held.id])
+            assert changed.rowcount == 1, "whoever takes a step has the row to himself"
+            await connection.execute(
+                STEP,
+                [held.id, step.at, step.what, *who, step.why, given, list(step.positions), held.id],
+            )
+
+
+def written(problems: Sequence[Problem]) -> str:
+    """Problems as they are stored."""
+    return orjson.dumps(
+        [
+            {"field": one.field, "code": one.code, **one.reason._asdict(), "doubtful": one.doubtful}
+            for one in problems
+        ]
+    ).decode()
+
+
+def _problem(stored: Mapping[str, Any]) -> Problem:
+    reason = Words(stored["en"], stored["zh"])
+    return Problem(stored["field"], stored["code"], reason, stored["doubtful"])
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    id, organisation, name, file, line, subject, state, problems, at, positions = row
+    told = list(map(_problem, problems))
+    return Entry(id, organisation, name, file, line, subject, state, told, at, positions)
+
+
+def _held(row: Sequence[Any]) -> Held:
+    *listed, content, size_bytes, cells, corrections, kind, text = row
+    entry = _entry(listed)
+    shown = {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return Held(
+        **shown,
+        proof=Proof(content, size_bytes),
+        cells=cells,
+        corrections=corrections,
+        recipe=Recipe(kind, text),
+    )

@@ -1,0 +1,298 @@
+"""Quarantine: what only a person can answer is kept, shown, answered and settled; never lost."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import psycopg
+import pytest
+
+from api.holding import Holding
+from api.imports import Import
+from api.mapping import Importing, mapping_of
+from api.quarantine import Entry, Quarantine, Waiting, waiting_of
+from api.rehearsal import Rehearsal
+from api.tally import Account, Issue, Tally
+from ledger.database import READER_ROLE
+from ledger.envelope import decode
+from ledger.events import PenaltyImposed
+from ledger.handle import Desk
+from ledger.identity import Actor
+from ledger.store import Ledger
+from tests import given
+from tests.conftest import Run
+from tests.test_imports import csv_file, digest
+
+PENALTIES = """
+name = "penalties"
+identifier = { column = "code" }
+row = { key = ["no"] }
+
+[[record]]
+command = "register"
+fields = { name = { column = "name" }, entity_kind = "ENTERPRISE" }
+
+[[record]]
+command = "penalty"
+
+[record.fields]
+incident = { column = "no" }
+document_no = { template = "市监处〔2026〕{no}号" }
+law_article = "《广告法》第五十五条"
+category = "ADVERT"
+family = { column = "type", values = { "虚假宣传" = "AD_FALSE_CLAIM" }, unknown = "quarantine" }
+severity = { column = "grade", default = "S2" }
+occurred_on = { column = "day" }
+decided_on = { column = "day" }
+served_on = { column = "day" }
+obligation = false
+issuer = { kind = "REGULATOR", name = "某市市场监督管理局" }
+evidence = { digest_of_row = "CN-REG-1" }
+"""
+MENDED = PENALTIES.replace(
+    '{ "虚假宣传" = "AD_FALSE_CLAIM" }',
+    '{ "虚假宣传" = "AD_FALSE_CLAIM", "刷单" = "FAKE_TRAFFIC" }',
+)
+HEADER = "no,code,name,type,grade,day\n"
+GOOD = f"1,{given.PROVIDER},示例公司,虚假宣传,,2026-01-05\n"
+WRONG_CHECK = f"2,{given.PROVIDER[:-1]}J,示例公司,虚假宣传,,2026-01-06\n"
+UNKNOWN_TYPE = f"3,{given.OTHER},另一公司,刷单,S3,2026-01-07\n"
+BAD_DAY = f"4,{given.OTHER},另一公司,刷单,,某日\n"
+FILE = HEADER + GOOD + WRONG_CHECK + UNKNOWN_TYPE + BAD_DAY
+
+
+class Office:
+    """A ledger, its quarantine, and imports of penalties into it."""
+
+    def __init__(self, ledger: Ledger, run: Run) -> None:
+        self.ledger = ledger
+        self.run = run
+        self.quarantine = Quarantine(ledger)
+        self.issues: list[Issue] = []
+
+    def take(
+        self,
+        content: str = FILE,
+        text: str = PENALTIES,
+        *,
+        actor: Actor = given.REGISTRAR,
+        dry_run: bool = False,
+    ) -> Tally:
+        """Import a file; at a desk of its own, as in a new process."""
+        self.issues = []
+        importing = mapping_of(text)
+        work = self.work(importing, actor, dry_run=dry_run)
+        return self.run(work.run(importing.rows(csv_file(content))))
+
+    def work(self, importing: Importing, actor: Actor, *, dry_run: bool) -> Import:
+        """An import that keeps what is doubtful."""
+        return Import(
+            Desk(self.ledger),
+            actor,
+            name=importing.name,
+            purpose=importing.purpose,
+            digest=digest,
+            account=Account(self.issues.append),
+            holding=Holding(
+                self.quarantine, actor, importing.name, "rows.csv", importing.recipe, dry_run
+            ),
+        )
+
+    def told(self) -> list[tuple[int, str, str, str]]:
+        """Line, field, code and state of each issue, in the order of the lines."""
+        return sorted((one.line, one.field, one.code, one.state) for one in self.issues)
+
+    def penalties(self) -> list[PenaltyImposed]:
+        """The penalties in the ledger."""
+        events = [decode(row.state).data for row in self.ledger.read(0, 1000)]
+        return [data for data in events if isinstance(data, PenaltyImposed)]
+
+    def waiting(self) -> list[Entry]:
+        """What waits for a person."""
+        return self.quarantine.listed(None, state="waiting")
+
+
+@pytest.fixture
+def office(opened: Ledger, run: Run) -> Office:
+    """An office with an opened ledger."""
+    return Office(opened, run)
+
+
+# --- Importing -----------------------------------------------------------------------------------
+
+
+def test_a_row_that_a_person_could_answer_is_kept_and_all_others_are_told(office: Office) -> None:
+    assert office.take() == Tally(rows=4, registered=1, recorded=1, quarantined=2, refused=1)
+    assert office.told() == [
+        (3, "identifier", "invalid-identifier", "quarantined"),
+        (4, "family", "not-in-table", "quarantined"),
+        (5, "decided_on", "bad-day", "refused"),
+        (5, "family", "not-in-table", "refused"),
+        (5, "occurred_on", "bad-day", "refused"),
+        (5, "served_on", "bad-day", "refused"),
+    ]
+    first, second = office.waiting()
+    numbers = {one.line: one.quarantine for one in office.issues}
+    assert numbers == {3: first.id, 4: second.id, 5: None}
+    assert (first.organisation, first.name, first.file, first.line) == (
+        "CN-REG-1",
+        "penalties",
+        "rows.csv",
+        3,
+    )
+    assert (first.subject, second.subject) == (given.PROVIDER[:-1] + "J", given.OTHER)
+    assert "校验码应为 H，而不是 J" in first.problems[0].reason.zh
+    held = office.quarantine.held(first.id)
+    assert held is not None
+    assert list(held.cells.items()) == list(
+        zip(HEADER.strip().split(","), WRONG_CHECK.strip().split(","), strict=True)
+    )
+    assert (held.recipe.kind, held.recipe.text) == ("mapping", PENALTIES)
+    [step] = office.quarantine.steps(first.id)
+    assert (step.what, step.actor, step.why) == ("quarantined", given.REGISTRAR, "")
+    assert waiting_of(office.ledger) == Waiting(2, given.TODAY)
+
+
+def test_what_is_kept_are_no_bytes_but_their_digest(office: Office) -> None:
+    office.take()
+    held = office.quarantine.held(office.waiting()[0].id)
+    assert held is not None
+    row = WRONG_CHECK.strip().encode()
+    assert (held.proof.sha256, held.proof.size_bytes) == (
+        sha256(row).hexdigest(),
+        len(row),
+    )
+
+
+def test_a_file_imported_again_brings_nothing_in_again(office: Office) -> None:
+    office.take()
+    again = office.take()
+    assert again == Tally(rows=4, already_recorded=1, already_quarantined=2, refused=1)
+    assert [one[3] for one in office.told()[:2]] == ["quarantined-before"] * 2
+    assert len(office.waiting()) == 2
+
+
+def test_the_same_doubtful_row_twice_in_a_file_is_kept_once(office: Office) -> None:
+    other = WRONG_CHECK.replace("示例", "别的")
+    tally = office.take(HEADER + WRONG_CHECK + WRONG_CHECK + other)
+    assert (tally.quarantined, tally.repeated) == (2, 1)
+    assert [one.line for one in office.waiting()] == [2, 4]
+
+
+def test_a_dry_run_counts_what_it_would_keep_and_keeps_nothing(office: Office) -> None:
+    real, office.ledger.appender = office.ledger.appender, Rehearsal(office.ledger.clock)
+    tally = office.take(dry_run=True)
+    office.ledger.appender = real
+    assert tally == Tally(rows=4, registered=1, recorded=1, quarantined=2, refused=1)
+    assert {one.quarantine for one in office.issues} == {None}
+    assert office.waiting() == []
+    assert office.ledger.head() == 1
+
+
+def test_many_doubtful_rows_go_in_by_the_block(office: Office) -> None:
+    rows = [f"{n},{given.OTHER},另一公司,刷单,,2026-01-07\n" for n in range(1_300)]
+    assert office.take(HEADER + "".join(rows)).quarantined == 1_300
+    assert waiting_of(office.ledger).rows == 1_300
+
+
+def test_a_mended_mapping_records_what_waits_and_settles_it(office: Office) -> None:
+    office.take()
+    tally = office.take(text=MENDED)
+    assert (tally.recorded, tally.already_quarantined) == (1, 1)
+    assert [one.family for one in office.penalties()] == ["AD_FALSE_CLAIM", "FAKE_TRAFFIC"]
+    [left] = office.waiting()
+    assert left.line == 3
+    [settled] = office.quarantine.listed(None, state="recorded")
+    # Where the row's first event stands, which is the registration before its penalty.
+    assert list(settled.positions) == [office.ledger.head() - 1]
+    assert [step.what for step in office.quarantine.steps(settled.id)] == [
+        "quarantined",
+        "recorded",
+    ]
+    # With the old mapping once more: it is recorded, whatever that mapping makes of it.
+    assert office.take().already_recorded == 2
+
+
+def test_another_import_of_the_row_is_another_row(office: Office) -> None:
+    office.take()
+    office.take(text=PENALTIES.replace('name = "penalties"', 'name = "others"'))
+    other = Actor("CN-REG-2", "registrar", given.REGISTRAR.ref)
+    office.take(actor=other)
+    assert len(office.waiting()) == 6
+    assert len(office.quarantine.listed("CN-REG-2")) == 2
+    assert len(office.quarantine.listed(None, name="others")) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "kept"),
+    [
+        (given.PROVIDER[:-1] + "J", True),
+        (given.PROVIDER[:-1].lower() + "j", True),
+        ("91999999****TEXT0H", True),
+        ("9１99999＊MA00TEXT0H", True),
+        ("91999999MA00TEXT0", False),
+        ("HK-CR-***", False),
+        ("******", False),
+        ("XX-CR-1", False),
+    ],
+)
+def test_which_identifiers_a_person_could_answer(office: Office, code: str, kept: bool) -> None:
+    tally = office.take(HEADER + f"1,{code},示例公司,虚假宣传,,2026-01-05\n")
+    assert (tally.quarantined, tally.refused) == (int(kept), int(not kept))
+
+
+def test_without_a_quarantine_doubtful_rows_are_refused(office: Office) -> None:
+    importing = mapping_of(PENALTIES)
+    work = Import(
+        Desk(office.ledger),
+        given.REGISTRAR,
+        name=importing.name,
+        purpose=None,
+        digest=digest,
+        account=Account(office.issues.append),
+    )
+    tally = office.run(work.run(importing.rows(csv_file(FILE))))
+    assert (tally.refused, tally.quarantined) == (3, 0)
+
+
+# --- Storage -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE intake.steps SET why = 'otherwise'",
+        "DELETE FROM intake.steps",
+        "TRUNCATE intake.steps",
+        "DELETE FROM intake.rows",
+        "UPDATE intake.recipes SET text = ''",
+        "UPDATE intake.rows SET state = 'waiting' WHERE state = 'recorded'",
+    ],
+)
+def test_nobody_changes_what_was_done(office: Office, statement: str) -> None:
+    office.take()
+    office.take(text=MENDED)
+    with (
+        office.ledger.database.connect(role=None) as connection,
+        pytest.raises(psycopg.errors.IntegrityConstraintViolation, match="stays"),
+    ):
+        connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("table", ["rows", "steps", "recipes"])
+def test_the_reader_role_sees_nothing_of_it(office: Office, table: str) -> None:
+    with (
+        office.ledger.database.connect(role=READER_ROLE) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(f"SELECT FROM intake.{table}".encode())
+
+
+@pytest.mark.parametrize("column", ["cells", "content", "organisation", "recipe"])
+def test_the_service_cannot_change_what_the_row_was(office: Office, column: str) -> None:
+    office.take()
+    with (
+        office.ledger.database.connect() as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(f"UPDATE intake.rows SET {column} = {column}".encode())
