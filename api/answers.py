@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 from ledger.identity import Ref
 
@@ -51,6 +52,11 @@ class Problem(Answer):
     code: Annotated[str, StringConstraints(pattern=r"^[a-z-]+$")]
     facts: dict[str, str | int] = Field(default={}, description="What the message is about.")
     errors: list[Flaw] = Field(default=[], description="Only of schema-broken.")
+    request_id: str | SkipJsonSchema[None] = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="As in the header X-Request-Id, and in the server's log.",
+    )
 
 
 class Both(Answer):

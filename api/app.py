@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -19,11 +20,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import Route
 
 from api import commands, lines, openapi, problems, reference
 from api.door import Door
 from api.feed import Feed
 from api.health import Health
+from api.metrics import Metrics
 from api.pages import Pages
 from api.pages import routes as page_routes
 from api.reads import Reads
@@ -32,7 +35,10 @@ from api.release import VERSION
 from api.replies import reply
 from api.security import Tokens
 from api.settings import Settings
+from api.survey import survey
+from api.traffic import Traffic
 from ledger.database import reading
+from ledger.figures import Folds
 from ledger.handle import Desk
 from ledger.store import Ledger
 from ledger.tail import Tail
@@ -66,8 +72,12 @@ def create_app(
     tokens: Tokens | None,
     settings: Settings,
     clock: Callable[[], datetime],
+    folds: Mapping[str, Folds],
 ) -> FastAPI:
-    """The application over one ledger. `tokens` None: nobody can show who he is."""
+    """The application over one ledger. `tokens` None: nobody can show who he is.
+
+    `folds` are the figures of the projections' followers in this process.
+    """
     sheets = Sheets(ledger, scores, disclosure)
     pages = Pages(sheets, rulebooks=scores.rulebooks, clock=clock)
     reads = Reads(
@@ -88,6 +98,13 @@ def create_app(
     )
     feed = Feed(disclosure, tail, tokens=tokens, clock=clock, max_streams=settings.max_streams)
 
+    traffic = Traffic()
+    look = partial(survey, ledger, (scores.schema, disclosure.schema))
+    networks = settings.metrics_networks()
+    metrics = Metrics(
+        ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=networks
+    )
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.desk = Desk(ledger)
@@ -102,6 +119,7 @@ def create_app(
             *reads.routes(),
             feed.route(),
             *health.routes(),
+            metrics.route(),
             APIRoute(
                 "/problems/{code}", problem_type(pages), **openapi.of_read("/problems/{code}")
             ),
@@ -113,16 +131,25 @@ def create_app(
     app.openapi = openapi.publish(app, [write.command for write in commands.WRITES])  # type: ignore[method-assign]
     app.add_route("/docs", reference.page_of(app, pages), include_in_schema=False)
     problems.install(app)
-    # The door is the outermost: what the framework would put around it (a second catcher of errors,
-    # telemetry, a limit for bodies) is either done there or not in use.
+    app.middleware_stack = door_of(app, settings, traffic)
+    return app
+
+
+def door_of(app: FastAPI, settings: Settings, traffic: Traffic) -> Door:
+    """The door before an application that has all its routes.
+
+    It is the outermost: what the framework would put around it (a second catcher of errors,
+    telemetry, a limit for bodies) is either done there or not in use.
+    """
     inside = AsyncExitStackMiddleware(app.router)
-    app.middleware_stack = Door(
+    return Door(
         ExceptionMiddleware(inside, handlers=app.exception_handlers),
         max_body_bytes=settings.max_body_bytes,
         access_log=settings.access_log,
         random=os.urandom,
+        routes={one.endpoint: one.path for one in app.routes if isinstance(one, Route)},
+        traffic=traffic,
     )
-    return app
 
 
 def problem_type(pages: Pages) -> Callable[[Request, str], Awaitable[Response]]:

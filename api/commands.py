@@ -15,6 +15,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import Field, ValidationError
 from starlette.types import Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from api import openapi, problems
 from api.body import check_exact, read_json
@@ -216,6 +217,7 @@ class WriteRoute(APIRoute):
             await super().handle(scope, receive, send)
             return
         receipt: Receipt = await self.endpoint(Request(scope, receive, send))
+        bind_contextvars(position=receipt.position)
         for message in created(receipt):
             await send(message)
 

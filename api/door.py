@@ -1,9 +1,10 @@
 """What happens to every request and answer alike, as one plain ASGI middleware.
 
 A request gets an id (the client's own, where it is one); every answer carries it and the security
-headers; what fails unexpectedly becomes an incident with that id in the log and nothing of it in
-the answer; a body that is too long is refused before it is read; HEAD is GET without the body.
-The access log names no token, no query and no body.
+headers, every problem names it, and every line logged meanwhile; what fails unexpectedly becomes an
+incident with that id in the log and nothing of it in the answer; a body that is too long is refused
+before it is read; HEAD is GET without the body. What went through is counted.
+The access log names the route, not the address: no identifier, token, query or body.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 
 import structlog
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from api import problems
 from api.body import UNREAD
 from api.refusals import BodyTooLarge, Internal
+from api.traffic import Traffic
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 ENDLESS = "/v1/feed"
@@ -48,8 +51,13 @@ class Door:
         max_body_bytes: int,
         access_log: bool,
         random: Callable[[int], bytes],
+        routes: Mapping[Hashable, str],
+        traffic: Traffic,
     ) -> None:
+        """`routes` tells the template of each endpoint; `traffic` counts what went through."""
         self._app = app
+        self._routes = routes
+        self._traffic = traffic
         self._max_body_bytes = max_body_bytes
         self._access_log = access_log
         self._prefix = random(6).hex()
@@ -62,10 +70,12 @@ class Door:
             return
         started = time.perf_counter()
         id = request_id(scope) or f"{self._prefix}-{next(self._count):x}"
+        # Cleared first: a request pipelined behind another one inherits its context.
+        clear_contextvars()
+        bind_contextvars(request_id=id)
+        scope[problems.REQUEST_ID] = id
         visit = Visit(scope, receive, send, id)
         method = scope["method"]
-        # As it was sent: the decoded one could write lines of its own into the log.
-        path = scope["raw_path"].decode("ascii", "backslashreplace")
         if method == "HEAD" and scope["path"] != ENDLESS:
             scope = {**scope, "method": "GET"}
         try:
@@ -78,21 +88,27 @@ class Door:
         except ClientDisconnect:
             visit.status = visit.status or 499
         except Exception:
-            log.exception("incident", request_id=visit.id, method=method, path=path)
+            log.exception("incident", method=method, route=self._route(scope))
             if visit.status:
                 raise
             failed = problems.answer(Request(scope), Internal(incident=visit.id))
             await failed(scope, receive, visit.send)
         finally:
+            seconds = time.perf_counter() - started
+            route = self._route(scope)
+            self._traffic.passed(method, route, visit.status, seconds)
             if self._access_log:
                 log.info(
                     "request",
                     method=method,
-                    path=path,
+                    route=route,
                     status=visit.status,
-                    milliseconds=round((time.perf_counter() - started) * 1000, 1),
-                    request_id=visit.id,
+                    milliseconds=round(seconds * 1000, 1),
                 )
+
+    def _route(self, scope: Scope) -> str | None:
+        """The template of the address; None where there is nothing."""
+        return self._routes.get(scope.get("endpoint"))
 
 
 class Visit:

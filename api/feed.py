@@ -75,9 +75,9 @@ class Feed:
         self._tail = tail
         self._tokens = tokens
         self._clock = clock
-        self._max_streams = max_streams
         self.open = 0
         """How many streams and long polls are held open now."""
+        self.limit = max_streams
 
     def route(self) -> APIRoute:
         """The route."""
@@ -116,8 +116,8 @@ class Feed:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Counts one answer that is held open. Raises TooManyStreams."""
-        if self.open >= self._max_streams:
-            raise TooManyStreams(limit=self._max_streams)
+        if self.open >= self.limit:
+            raise TooManyStreams(limit=self.limit)
         self.open += 1
         try:
             yield

@@ -1,5 +1,7 @@
 """The client behind `chengxin tail`: the feed's lines as they come, over breaks and restarts.
 
+`chengxin status` asks through it too.
+
 After a break it asks for what comes after the last line it has given on, so nothing is lost or
 doubled. Standard library only; knows nothing of the server but its published interface.
 """
@@ -16,6 +18,7 @@ SILENCE_SECONDS = 45.0
 """Three heartbeats: a connection silent for longer is dead."""
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 MAX_LINE_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class Refused(Exception):
@@ -26,31 +29,51 @@ class Away(Exception):
     """The server cannot be reached, or cannot answer now."""
 
 
-class Feed:
-    """The feed of one server."""
+class Site:
+    """Where a server is, and in which language it is to answer."""
 
-    def __init__(self, url: str, token: str, *, language: str) -> None:
+    def __init__(self, url: str, *, language: str) -> None:
         """Raises ValueError for what is no http or https URL."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is no http or https URL")
         self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._host, self._port = parts.hostname, parts.port
-        self._path = parts.path.rstrip("/")
-        self._language = {"Accept-Language": language}
-        self._headers = {"Authorization": f"Bearer {token}"} | self._language
+        self.path = parts.path.rstrip("/")
+        self.language = {"Accept-Language": language}
 
-    def head(self) -> int:
-        """The server's last position. Raises Away or Refused."""
-        connection = self._connection()
+    def connection(self) -> HTTPConnection:
+        """A new connection, made when it is used."""
+        return self._kind(self._host, self._port, timeout=SILENCE_SECONDS)
+
+    def get(self, path: str, *, allowed: tuple[int, ...]) -> tuple[int, bytes]:
+        """Status and body of an answer with one of these statuses. Raises Away or Refused."""
+        connection = self.connection()
         try:
-            # A server that is not ready says where it stands too.
-            response = _ask(connection, f"{self._path}/readyz", self._language, allowed=(200, 503))
-            return int(json.loads(response.read(MAX_LINE_BYTES))["head"])
-        except (ValueError, KeyError, TypeError, OSError, HTTPException) as error:
+            response = _ask(connection, f"{self.path}{path}", self.language, allowed=allowed)
+            return response.status, response.read(MAX_ANSWER_BYTES)
+        except (OSError, HTTPException) as error:
             raise Away(_why(error)) from error
         finally:
             connection.close()
+
+
+class Feed:
+    """The feed of one server."""
+
+    def __init__(self, url: str, token: str, *, language: str) -> None:
+        """Raises ValueError for what is no http or https URL."""
+        self._site = Site(url, language=language)
+        self._headers = {"Authorization": f"Bearer {token}"} | self._site.language
+
+    def head(self) -> int:
+        """The server's last position. Raises Away or Refused."""
+        # A server that is not ready says where it stands too.
+        _, body = self._site.get("/readyz", allowed=(200, 503))
+        try:
+            return int(json.loads(body)["head"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise Away(_why(error)) from error
 
     def lines(
         self, after: int, *, broken: Callable[[str], None], mended: Callable[[], None]
@@ -85,10 +108,10 @@ class Feed:
 
     def _stream(self, after: int) -> Iterator[tuple[int, str]]:
         """Position and line of each event; an empty line for a sign of life."""
-        connection = self._connection()
+        connection = self._site.connection()
         headers = self._headers | {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
         try:
-            response = _ask(connection, f"{self._path}/v1/feed", headers, allowed=(200,))
+            response = _ask(connection, f"{self._site.path}/v1/feed", headers, allowed=(200,))
             data: list[str] = []
             yield after, ""
             while raw := response.readline(MAX_LINE_BYTES):
@@ -104,9 +127,6 @@ class Feed:
             raise Away(_why(error)) from error
         finally:
             connection.close()
-
-    def _connection(self) -> HTTPConnection:
-        return self._kind(self._host, self._port, timeout=SILENCE_SECONDS)
 
 
 def _ask(

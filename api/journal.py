@@ -1,6 +1,8 @@
 """How log lines are written: structlog on stderr, for a person (logfmt) or a machine (JSON).
 
-One line each, never with a token, a body or the values of local variables.
+One line each, never with a token, a body or the values of local variables. A line written while a
+request is handled carries what is known of the request by then: its id, for which organisation and
+in which role it came, the position it got (`structlog.contextvars`, which threads inherit).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
     level = getattr(logging, settings.log_level.upper())
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -268,6 +268,15 @@ READS = {
     ),
     "/healthz": Read("operations", "存活 · Alive", json_answer(answers.Health), (500,)),
     "/readyz": Read("operations", "就绪 · Ready", json_answer(answers.Readiness), (500,)),
+    "/metrics": Read(
+        "operations",
+        "运行指标 · Figures for Prometheus",
+        {
+            "description": "The Prometheus text format; only for machines that may read it.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        (404, 500),
+    ),
 }
 """Every address that is read."""
 

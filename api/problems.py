@@ -31,6 +31,8 @@ MAX_FLAWS = 50
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 """What the driver raises when the database cannot be reached."""
 TAGS: dict[Language, str] = {"zh": "zh-CN", "en": "en"}
+REQUEST_ID = "chengxin.request_id"
+"""Where in a request's scope its id stands (`api/door.py`)."""
 UNSTORED = {"Cache-Control": "no-store", "Vary": "Accept-Language"}
 
 
@@ -90,7 +92,10 @@ def answer(request: Request, error: LedgerError) -> Response:
         headers["Allow"] = str(error.facts["allowed"])
     elif isinstance(error, refusals.BodyTooLarge | refusals.BodyTimeout):
         headers["Connection"] = "close"
-    body = orjson.dumps(document(error, language))
+    told = document(error, language)
+    if (id := request.scope.get(REQUEST_ID)) is not None:
+        told["request_id"] = id
+    body = orjson.dumps(told)
     return Response(body, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 

@@ -26,6 +26,7 @@ from fastapi import Request
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
+from structlog.contextvars import bind_contextvars
 
 from api import refusals
 from api.roles import ROLES
@@ -213,7 +214,7 @@ def not_allowed(claims: Claims, what: Words) -> NotAllowed:
 
 
 def claims_of(request: Request, tokens: Tokens | None) -> Claims | None:
-    """Who sent a request; None for somebody without a token.
+    """Who sent a request; None for somebody without a token. The log is told for whom he acts.
 
     Raises a refusal of status 401: a token that is not good is never taken for none.
     """
@@ -225,7 +226,9 @@ def claims_of(request: Request, tokens: Tokens | None) -> Claims | None:
     scheme, _, token = given[0].partition(" ")
     if len(given) > 1 or scheme.lower() != "bearer":
         raise refusals.TokenMalformed
-    return tokens.verify(token.strip())
+    claims = tokens.verify(token.strip())
+    bind_contextvars(organisation=claims.organisation, role=claims.role)
+    return claims
 
 
 def header_values(request: Request, name: bytes) -> list[str]:

@@ -136,6 +136,12 @@ class House:
         self.clock = self.tail.bounded(clock)
         self.scores = Scores(self.ledger)
         self.disclosure = Disclosure(self.ledger)
+        self.follower = Follower(
+            self.ledger,
+            self.tail,
+            (self.scores, self.disclosure),
+            today=lambda: local_day(self.clock()),
+        )
 
     @contextmanager
     def living(self, ending: Ending, *, follow: bool) -> Iterator[None]:
@@ -147,15 +153,11 @@ class House:
             self.tail.start()
             stack.callback(self.tail.stop)
             if follow:
-                projections = (self.scores, self.disclosure)
-                follower = Follower(
-                    self.ledger, self.tail, projections, today=lambda: local_day(self.clock())
-                )
-                follower.start()
-                stack.callback(follower.stop)
+                self.follower.start()
+                stack.callback(self.follower.stop)
                 # So that the first answers are not those of yesterday; a long way takes longer.
                 head = self.ledger.head()
-                follower.wait_for(head, CATCH_UP_SECONDS, unless=lambda: ending.asked)
+                self.follower.wait_for(head, CATCH_UP_SECONDS, unless=lambda: ending.asked)
             yield
 
 
@@ -178,6 +180,7 @@ def serve(
         tokens=tokens,
         settings=settings,
         clock=house.clock,
+        folds=house.follower.figures,
     )
     server = make_server(app, settings)
     # Signals are ours: uvicorn would raise them once more when it has stopped.

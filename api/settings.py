@@ -6,11 +6,11 @@ Knows names, defaults and limits; reads no file and opens nothing. Every setting
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.embedded import default_data_dir
@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         default=10_000,
         description="By how many events a projection may be behind before `/readyz` says so.",
     )
+    metrics_from: str = Field(
+        default="127.0.0.0/8, ::1/128",
+        description="The networks whose machines may read `/metrics`, separated by commas; never"
+        " through a proxy.",
+    )
     access_log: bool = Field(
         default=True, description="Whether each request is logged (never its token or body)."
     )
@@ -85,6 +90,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least level that is logged."
     )
+
+    @field_validator("metrics_from")
+    @classmethod
+    def _networks(cls, given: str) -> str:
+        for one in given.split(","):
+            ip_network(one.strip())
+        return given
 
     @model_validator(mode="after")
     def _key_on_purpose(self) -> Self:
@@ -98,6 +110,10 @@ class Settings(BaseSettings):
     def conninfo(self) -> str | None:
         """The connection string of the server to use; None for the embedded one."""
         return self.database_url.get_secret_value() if self.database_url else None
+
+    def metrics_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The networks of `metrics_from`."""
+        return [ip_network(one.strip()) for one in self.metrics_from.split(",")]
 
     def keys(self) -> Path | None:
         """The folder of the keys; None where tokens are off (another server, no key given)."""

@@ -25,15 +25,19 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def database_of(settings: Settings) -> Iterator[Database]:
-    """The database of this process. Raises EmbeddedError, MigrationError, psycopg.Error."""
+def database_of(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
+    """The database of this process. Raises EmbeddedError, MigrationError, psycopg.Error.
+
+    With `migrated` False an embedded one too is left as it is found.
+    """
     conninfo = settings.conninfo()
     if conninfo is not None:
         yield Database(conninfo)
         return
     with Embedded(settings.data_dir) as embedded, _supervised(embedded):
         database = Database(embedded.conninfo())
-        migrate_all(database)
+        if migrated:
+            migrate_all(database)
         yield database
 
 

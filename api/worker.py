@@ -37,10 +37,11 @@ async def end_publicity(desk: Desk, disclosure: Disclosure, *, now: datetime) ->
     ending = await reading(disclosure.ending, local_day(now), BATCH_ITEMS)
     for item in ending:
         try:
-            await desk.record(
+            receipt = await desk.record(
                 item.subject, EndPublicity(target=str(item.id)), SYSTEM, causation=str(item.id)
             )
             recorded += 1
+            log.info("publicity ended", position=receipt.position)
         except ActConflict:
             # Another worker was faster; the projection has not followed yet.
             continue

@@ -31,6 +31,7 @@ import psycopg
 
 from ledger import errors
 from ledger.database import Database
+from ledger.figures import Appends
 from ledger.parameters import parameters
 from ledger.watchdog import Watchdog
 
@@ -78,7 +79,7 @@ class Answer:
 class Request:
     """A request waiting for its outcome."""
 
-    __slots__ = ("deliver", "entries", "key", "loop", "outcome")
+    __slots__ = ("deliver", "entries", "key", "loop", "outcome", "submitted_at")
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Request:
         self.key = key
         self.deliver = deliver
         self.loop = loop
+        self.submitted_at = monotonic.perf_counter()
         self.outcome: Answer | Exception | None = None
 
     def result(self) -> Answer:
@@ -110,6 +112,7 @@ class Appender:
         self._queue: deque[Request] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self.figures = Appends(self._queue)
         self._connection: psycopg.Connection | None = None
         self._session = ""
         name = f"{database.schema}.{database.application}_"
@@ -182,6 +185,7 @@ class Appender:
                 # Nothing may end this thread: whoever waits would wait for ever.
                 _settle(batch, error)
             _deliver(batch)
+            _count(batch, self.figures)
         if self._connection is not None:
             self._connection.close()
         self._watchdog.stop()
@@ -266,6 +270,7 @@ class Appender:
     def _learn_outcome(self, batch: Sequence[Request], deadline: float) -> list[Request]:
         """Answer what was committed; returns what certainly was not."""
         lost, self._connection = self._session, None
+        self.figures.lost_calls += 1
         ids = [entry.id for request in batch for entry in request.entries]
         while (rows := self._ask(ids, lost)) is None:
             if monotonic.monotonic() > deadline or self._closing:
@@ -322,6 +327,21 @@ def _deliver(batch: Sequence[Request]) -> None:
         # A loop that was closed meanwhile has nobody left who waits.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_call_all, deliveries)
+
+
+def _count(batch: Sequence[Request], figures: Appends) -> None:
+    """Add a batch to the figures; nobody waits for that any more."""
+    figures.requests.add(len(batch))
+    now = monotonic.perf_counter()
+    for request in batch:
+        figures.seconds.add(now - request.submitted_at)
+        outcome = request.outcome
+        if isinstance(outcome, Answer):
+            ending = "repeated" if outcome.repeated else "appended"
+            figures.events += 0 if outcome.repeated else len(request.entries)
+        else:
+            ending = getattr(outcome, "code", "failed")
+        figures.outcomes[ending] = figures.outcomes.get(ending, 0) + 1
 
 
 def _call_all(deliveries: Sequence[Callable[[], None]]) -> None:

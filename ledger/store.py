@@ -267,6 +267,10 @@ class Ledger(Application[str]):
         """The last position; 0 for an empty log."""
         return int(self.rows(self._read_head)[0][0])
 
+    def pool(self) -> dict[str, int]:
+        """What the pool says of itself: `pool_size`, `pool_available`, `requests_waiting` …"""
+        return self.datastore.pool.get_stats()
+
     def find_key(self, issuer: str, subject: str, key: str) -> tuple[bytes, int] | None:
         """The request digest and first position recorded under an idempotency key."""
         rows = self.rows(self._read_key, [issuer, subject, key])

@@ -28,6 +28,7 @@ import structlog
 from psycopg import sql
 
 from ledger.database import Database, migrate
+from ledger.figures import Folds
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.together import BATCH_EVENTS, FAR_EVENTS, Folding, catch_up_together, parts_of
@@ -66,6 +67,11 @@ def progress_of(ledger: Ledger, schema: str) -> Status:
     return Status(*rows[0])
 
 
+def follower_name(schema: str) -> str:
+    """What the session of a projection's follower is called in the server's list."""
+    return f"chengxin {schema}"
+
+
 def advance(
     connection: psycopg.Connection,
     ledger: Ledger,
@@ -73,11 +79,13 @@ def advance(
     *,
     today: date,
     limit: int = BATCH_EVENTS,
+    figures: Folds | None = None,
 ) -> bool:
     """One batch in one transaction; False when there is nothing left to do (or a spare waits).
 
-    With a `limit` of 0 nothing is read: what is folded is settled.
+    With a `limit` of 0 nothing is read: what is folded is settled. `figures` count the batch.
     """
+    began = monotonic.perf_counter()
     progress = sql.Identifier(projection.schema, "progress")
     with connection.transaction(), connection.cursor() as cursor:
         taken = cursor.execute(
@@ -105,6 +113,10 @@ def advance(
                 sql.SQL("UPDATE {} SET position = %s, settled = %s, error = %s").format(progress),
                 reached,
             )
+    if figures is not None:
+        figures.position = settled
+        if events:
+            figures.batch(events, monotonic.perf_counter() - began)
     return more or bool(events)
 
 
@@ -123,6 +135,7 @@ class Follower:
         self._tail = tail
         self._projections = projections
         self._today = today
+        self.figures = {one.schema: Folds() for one in projections}
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._batches = 0
@@ -175,11 +188,18 @@ class Follower:
     def _run(self, projection: Projection) -> None:
         while not self._stopping.is_set():
             try:
-                with self._ledger.database.connect() as connection:
+                # Whoever asks the server whether anybody follows looks for this name.
+                name = follower_name(projection.schema)
+                with self._ledger.database.connect(name=name) as connection:
                     self._follow(connection, projection)
             except Exception as error:
                 # Nothing may end this thread: a projection would stand still and say nothing.
-                log.warning("projection waits", projection=projection.schema, reason=str(error))
+                log.warning(
+                    "projection waits",
+                    projection=projection.schema,
+                    position=self.figures[projection.schema].position,
+                    reason=str(error),
+                )
                 self._stopping.wait(BACK_OFF_SECONDS)
 
     def _follow(self, connection: psycopg.Connection, projection: Projection) -> None:
@@ -190,7 +210,13 @@ class Follower:
             if position - reached >= FAR_EVENTS:
                 self._together()
             try:
-                busy = advance(connection, self._ledger, projection, today=self._today())
+                busy = advance(
+                    connection,
+                    self._ledger,
+                    projection,
+                    today=self._today(),
+                    figures=self.figures[projection.schema],
+                )
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 raise
             except Exception:
@@ -216,6 +242,7 @@ class Follower:
                     beyond=self._apart_until,
                     going=lambda: not self._stopping.is_set(),
                     far=FAR_EVENTS,
+                    figures=self.figures,
                 )
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 raise
@@ -230,7 +257,7 @@ class Follower:
 
     def _poisoned(self, connection: psycopg.Connection, projection: Projection) -> None:
         """Go on to the event before the broken one, event by event, and say what is broken."""
-        reason, detail = None, ""
+        reason, detail, position = None, "", 0
         for limit in (1, 0):
             try:
                 while advance(
@@ -241,7 +268,8 @@ class Follower:
                 raise
             except Exception as error:
                 if reason is None:
-                    reason = f"{self._broken(projection)}: {type(error).__name__}"
+                    position, what = self._broken(projection)
+                    reason = f"position {position}, {what}: {type(error).__name__}"
                     detail = str(error)
         if reason is None:
             return
@@ -253,14 +281,18 @@ class Follower:
         )
         if told.rowcount:
             log.error(
-                "projection stopped", projection=projection.schema, reason=reason, detail=detail
+                "projection stopped",
+                projection=projection.schema,
+                position=position,
+                reason=reason,
+                detail=detail,
             )
 
-    def _broken(self, projection: Projection) -> str:
-        """Position and type of the event that could not be folded."""
+    def _broken(self, projection: Projection) -> tuple[int, str]:
+        """Position and type of the event that could not be folded, or where settling broke."""
         query = f"SELECT position FROM {projection.schema}.progress".encode()
         position = self._ledger.rows(query)[0][0]
         after = self._ledger.read(position, 1)
         if not after:
-            return f"position {position}, settling"
-        return f"position {position + 1}, {orjson.loads(after[0].state)['type']}"
+            return position, "settling"
+        return position + 1, orjson.loads(after[0].state)["type"]

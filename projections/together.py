@@ -13,7 +13,8 @@ What is folded here is settled by each projection's own `advance`, as ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time as monotonic
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -22,6 +23,7 @@ import orjson
 import psycopg
 from psycopg import sql
 
+from ledger.figures import Folds
 from ledger.store import Ledger, Parsed
 
 FAR_EVENTS = 1_000
@@ -72,10 +74,12 @@ def catch_up_together(
     beyond: int,
     going: Callable[[], bool],
     far: int,
+    figures: Mapping[str, Folds],
 ) -> None:
     """Batch after batch, until at most one is `far` behind and free, or `going` says no more.
 
-    Nobody who stands before `beyond` is taken along. Raises psycopg.Error and whatever a fold does.
+    Nobody who stands before `beyond` is taken along. `figures` count the batches of each schema.
+    Raises psycopg.Error and whatever a fold does.
     """
     with ExitStack() as stack:
         pairs = [(one, stack.enter_context(ledger.database.connect())) for one in projections]
@@ -86,12 +90,13 @@ def catch_up_together(
                 for runner in (_Runner(*pair, _standing(*pair)) for pair in pairs)
                 if beyond <= runner.position <= head - far
             ]
-            if len(behind) < 2 or not _batch(ledger, behind):
+            if len(behind) < 2 or not _batch(ledger, behind, figures):
                 return
 
 
-def _batch(ledger: Ledger, behind: Sequence[_Runner]) -> bool:
+def _batch(ledger: Ledger, behind: Sequence[_Runner], figures: Mapping[str, Folds]) -> bool:
     """One batch for those that are last; False where somebody else has them all."""
+    began = monotonic.perf_counter()
     last, *further = sorted({one.position for one in behind})
     limit = min([BATCH_EVENTS, *(position - last for position in further)])
     position = last
@@ -115,6 +120,10 @@ def _batch(ledger: Ledger, behind: Sequence[_Runner]) -> bool:
             cursor.execute(
                 sql.SQL("UPDATE {} SET position = %s").format(_progress(projection)), [position]
             )
+    if position > last:
+        seconds = monotonic.perf_counter() - began
+        for _, projection in taken:
+            figures[projection.schema].batch(position - last, seconds)
     return True
 
 

@@ -154,6 +154,7 @@ def serving(
             tokens=tokens if with_tokens else None,
             settings=chosen,
             clock=bounded,
+            folds=follower.figures,
         )
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         server = make_server(app, chosen)

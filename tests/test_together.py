@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from ledger.figures import Folds
 from ledger.store import Ledger, Parsed
 from projections import runner, together
 from projections.disclosure import Disclosure
@@ -53,15 +54,18 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return read
 
 
-def catch_up(world: World, *projections: Any, far: int = 1, beyond: int = 0) -> None:
-    """Catch up together, both unless others are named."""
+def catch_up(world: World, *projections: Any, far: int = 1, beyond: int = 0) -> list[float]:
+    """Catch up together, both unless others are named; how many events each was given."""
+    figures = {"scores_1": Folds(), "disclosure_1": Folds()}
     catch_up_together(
         world.ledger,
         projections or (world.scores, world.disclosure),
         beyond=beyond,
         going=lambda: True,
         far=far,
+        figures=figures,
     )
+    return [one.events.total for one in figures.values()]
 
 
 def rows(world: World) -> dict[str, list[tuple[Any, ...]]]:
@@ -101,8 +105,9 @@ def test_the_same_tables_as_each_by_itself_and_every_event_is_read_once(
     if ahead[1]:
         advance(world.connection, world.ledger, world.disclosure, today=world.today, limit=ahead[1])
     parts.clear()
-    catch_up(world)
+    given_each = catch_up(world)
     head = world.ledger.head()
+    assert given_each == [head - one for one in ahead]
     assert head > 60
     # Those at different places meet, and go on as one.
     assert parts == list(range(min(ahead) + 1, head + 1))
