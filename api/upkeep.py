@@ -7,6 +7,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Annotated
 
+import psycopg
 import typer
 from psycopg import pq
 
@@ -14,6 +15,7 @@ from api.options import DataDir, Json, settings_of
 from api.settings import Settings
 from api.terminal import REFUSED, UNAVAILABLE, USAGE, fail, put, put_json, told, words
 from ledger.calendar import local_day
+from ledger.database import SERVICE_ROLE
 from ledger.store import Ledger, system_clock
 
 if TYPE_CHECKING:
@@ -73,8 +75,14 @@ def _look(settings: Settings) -> report.State:
         where = settings.data_dir
         fail(UNAVAILABLE, words(f"there is no ledger in {where}", f"{where} 中没有账本"))
     # Whoever only looks must neither make nor upgrade anything.
-    with database_of(settings, migrated=False) as database, Ledger(database) as ledger:
-        return report.of_ledger(ledger, today=local_day(system_clock()))
+    with database_of(settings, migrated=False) as database:
+        with database.connect(role=None) as connection:
+            roles = "SELECT FROM pg_roles WHERE rolname = %s"
+            if connection.execute(roles, [SERVICE_ROLE]).rowcount == 0:
+                # Nobody could connect in the role, and would be told of the network instead.
+                raise psycopg.errors.UndefinedTable
+        with Ledger(database) as ledger:
+            return report.of_ledger(ledger, today=local_day(system_clock()))
 
 
 @app.command(

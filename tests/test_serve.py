@@ -6,6 +6,7 @@ Each test starts the same command as `make run`, in a data directory of its own.
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.client
 import json
 import os
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -429,6 +431,60 @@ def complete(url: str, token: str, provider: str, contract: str) -> int:
         answer = response.read()
         assert response.status == 201, answer
         return int(json.loads(answer)["position"])
+
+
+def test_the_log_leads_from_a_write_to_its_event_and_tells_no_secret(
+    data_dir: Path, started: list[Process]
+) -> None:
+    filling = Process("demo", "--providers", 5, "--data-dir", data_dir)
+    started.append(filling)
+    assert filling.ended()[0] == 0
+    serving = Process(
+        "serve",
+        "--port",
+        0,
+        "--data-dir",
+        data_dir,
+        CHENGXIN_LOG_FORMAT="json",
+        CHENGXIN_LOG_LEVEL="info",
+    )
+    started.append(serving)
+    url, provider = serving.exported("URL"), serving.exported("PROVIDER")
+    token = serving.exported("TOKEN")
+    position = complete(url, token, provider, "HT-SECRET-1")
+    assert get(url, f"/v1/providers/{provider}/score?as_of=1999-09-09", token)[0] == 200
+    assert (
+        get(url, f"/v1/providers/{provider}/nothing?q=hidden", token, x_request_id="mine")[0] == 404
+    )
+    assert get(url, "/v1/feed", "not-a-token")[0] == 401
+    serving.signal(signal.SIGTERM)
+    assert serving.ended()[0] == 0
+
+    lines = [json.loads(line) for line in serving.err if line.startswith("{")]
+    others = {line for line in serving.err if not line.startswith("{")}
+    assert others == {"\n", "stopping; once more ends it at once\n", "Stopped.\n"}
+    requests = [one for one in lines if one["event"] == "request"]
+    _, _, nothing, _ = requests
+    assert len({one["request_id"] for one in requests}) == len(requests)
+    for one in requests:
+        assert one["level"] == "info"
+        assert one["milliseconds"] > 0
+        assert datetime.fromisoformat(one["timestamp"]).tzinfo is not None
+    told = ("method", "route", "status", "organisation", "role", "position")
+    registrar = ("DEMO-REGISTRY", "registrar")
+    place = "/v1/providers/{identifier}"
+    assert [tuple(one.get(name) for name in told) for one in requests] == [
+        ("POST", f"{place}/contracts", 201, *registrar, position),
+        ("GET", f"{place}/score", 200, *registrar, None),
+        ("GET", None, 404, None, None, None),
+        ("GET", "/v1/feed", 401, None, None, None),
+    ]
+    assert nothing["request_id"] == "mine"
+    text = "".join(serving.err)
+    for secret in (token, "not-a-token", provider, "HT-SECRET-1", "1999-09-09", "hidden"):
+        assert secret not in text
+    claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    assert claims["ref"] not in text
 
 
 def test_tail_goes_on_after_the_server_was_killed_and_started_again(

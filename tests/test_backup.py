@@ -1,0 +1,216 @@
+"""The backup and the restore of `docs/operations.md`, run as they stand there, with real tools.
+
+A filled ledger is dumped while it serves, and restored into a new database of another server that
+has none of its roles, by a login that is no superuser: as on a hosted server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.demo import Plan, demonstrate
+from ledger.database import SERVICE_ROLE, Database
+from ledger.embedded import Embedded
+from tests import given
+from tests.conftest import Clock, Run, new_ledger
+from tests.serving import Served, positioned, problem, serving, wait_until
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "operations.md"
+PROVIDERS = 30
+LAST = date(2026, 2, 27)
+"""Before the day of the tests' clock."""
+SCHEMAS = ("ledger", "scores_1", "disclosure_1")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that a ledger says: its tables, row by row, and what it answers."""
+
+    tables: dict[str, list[str]]
+    scores: dict[str, Any]
+    sheets: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A ledger in its new place, what it was when it was dumped, and a write from before."""
+
+    database: Database
+    keys: Path
+    before: Seen
+    said: str
+    path: str
+    body: dict[str, Any]
+    position: int
+
+
+def block(number: int) -> str:
+    """One of the shell blocks of the document: 0 backs up, 1 restores."""
+    blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    return str(blocks[number])
+
+
+def shell(script: str, database: Database, keys: Path, backup: Path) -> str:
+    """Run a block as an operator does; what it printed."""
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "CHENGXIN_DATABASE_URL": database.conninfo,
+        "CHENGXIN_KEY_DIR": str(keys),
+        "BACKUP": str(backup),
+        "LC_ALL": "C.UTF-8",
+    }
+    done = subprocess.run(
+        ["sh", "-euc", script],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def tables_of(database: Database) -> dict[str, list[str]]:
+    """Every row of every table, as PostgreSQL writes it."""
+    with database.connect(role=None) as connection:
+        names = connection.execute(
+            "SELECT format('%%I.%%I', schemaname, tablename) FROM pg_tables"
+            " WHERE schemaname = ANY (%s)",
+            [list(SCHEMAS)],
+        ).fetchall()
+        return {
+            name: sorted(
+                row for (row,) in connection.execute(f"SELECT t::text FROM {name} t".encode())
+            )
+            for (name,) in names
+        }
+
+
+def seen(served: Served) -> Seen:
+    """What the ledger says now, of every provider."""
+    served.follow()
+    providers = [row[0] for row in served.ledger.rows(b"SELECT subject FROM scores_1.scores")]
+    assert len(providers) == PROVIDERS + 1
+    answers: dict[str, dict[str, Any]] = {"scores": {}, "sheets": {}}
+    for one in providers:
+        score = served.get(f"/v1/providers/{one}/score", "auditor")
+        sheet = served.get(f"/v1/disclosure/providers/{one}")
+        assert score.status_code == 200, score.text
+        answers["scores"][one] = score.json()
+        answers["sheets"][one] = (sheet.status_code, sheet.json())
+        if sheet.status_code != 200:
+            # Not in public; the request's own number is all that may differ.
+            answers["sheets"][one][1].pop("request_id")
+    return Seen(tables_of(served.ledger.database), **answers)
+
+
+@pytest.fixture
+def restored(
+    databases: Callable[[], Database], own_server: Embedded, tmp_path: Path, run: Run
+) -> Restored:
+    source, backup = databases(), tmp_path / "backup"
+    run(demonstrate(source, Plan(LAST, PROVIDERS)))
+    path = f"/v1/providers/{given.PROVIDER}/penalties"
+    body = given.penalty(incident="INC-BEFORE").model_dump(mode="json")
+    with serving(source, tmp_path / "keys", Clock(), new_ledger=new_ledger, opened=False) as served:
+        served.provide()
+        position = positioned(served.post(path, body, idempotency_key="before"))
+        before = seen(served)
+        shell(block(0), source, tmp_path / "keys", backup)
+        # What comes after the dump is not in it.
+        assert served.penalise().status_code == 201
+    with psycopg.connect(own_server.conninfo(), autocommit=True) as connection:
+        connection.execute("CREATE ROLE tenant LOGIN CREATEROLE")
+        connection.execute("CREATE DATABASE tenant OWNER tenant")
+    target = Database(own_server.conninfo(user="tenant", dbname="tenant"))
+    keys = tmp_path / "restored-keys"
+    said = shell(block(1), target, keys, backup)
+    return Restored(target, keys, before, said, path, body, position)
+
+
+def test_a_restored_ledger_says_what_it_said_and_goes_on(restored: Restored, run: Run) -> None:
+    before, head = restored.before, restored.position
+    # Byte by byte: the events, the idempotency keys, and how far the projections were.
+    assert tables_of(restored.database) == before.tables
+    assert len(before.tables["ledger.chengxin_events"]) == head > 500
+    assert "The schema is up to date." in restored.said
+    with serving(
+        restored.database, restored.keys, Clock(), new_ledger=new_ledger, opened=False
+    ) as served:
+        again = seen(served)
+        assert again.scores == before.scores
+        assert again.sheets == before.sheets
+        assert len({one["score"] for one in again.scores.values()}) > 5
+        assert {status for status, _ in again.sheets.values()} == {200}
+        # The projections went on from where they were: nothing was folded again.
+        assert [sum(one.events.counts) for one in served.follower.figures.values()] == [0, 0]
+
+        repeated = served.post(restored.path, restored.body, idempotency_key="before")
+        assert positioned(repeated) == restored.position
+        assert repeated.headers["idempotent-replayed"] == "true"
+        other = restored.body | {"incident": "INC-OTHER"}
+        problem(served.post(restored.path, other, idempotency_key="before"), 409, "key-reused")
+        assert served.head() == head
+
+        assert positioned(served.penalise()) == head + 1
+        served.follow()
+        wait_until(lambda: all(one.position == head + 1 for one in figures(served)))
+        assert [one.events.total for one in figures(served)] == [1, 1]
+    lost = restored.keys.with_name("other")
+    with serving(restored.database, lost, Clock(), new_ledger=new_ledger, opened=False) as served:
+        # As the document says: without the key of its digest a repetition is refused, not doubled.
+        repeated = served.post(restored.path, restored.body, idempotency_key="before")
+        problem(repeated, 409, "key-reused")
+
+
+def figures(served: Served) -> list[Any]:
+    """What the projections' followers count."""
+    return list(served.follower.figures.values())
+
+
+def test_a_restored_ledger_is_as_immutable_as_before(restored: Restored) -> None:
+    changes = [
+        f"{act} ledger.chengxin_{table}{rest}"
+        for table, column in (("events", "topic"), ("keys", "key"))
+        for act, rest in (
+            ("UPDATE", f" SET {column} = 'x'"),
+            ("DELETE FROM", ""),
+            ("TRUNCATE", ""),
+        )
+    ]
+    with restored.database.connect(role=None) as owner:
+        for change in [*changes, "DELETE FROM ledger.chengxin_head"]:
+            with pytest.raises(psycopg.errors.IntegrityConstraintViolation, match="immutable"):
+                owner.execute(change.encode())
+    with restored.database.connect(role=SERVICE_ROLE) as service:
+        insert = "INSERT INTO ledger.chengxin_events SELECT * FROM ledger.chengxin_events LIMIT 1"
+        for change in [insert, *changes]:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                service.execute(change.encode())
+        assert service.execute("SELECT count(*) FROM ledger.chengxin_events").fetchone() == (
+            restored.position,
+        )
+
+
+def test_a_backup_is_private_and_never_restored_over_a_ledger(restored: Restored) -> None:
+    backup = restored.keys.parent / "backup"
+    for one in (backup, *backup.rglob("*"), restored.keys, *restored.keys.iterdir()):
+        assert one.stat().st_mode & 0o077 == 0, one
+    assert {one.name for one in backup.iterdir()} == {"ledger.dump", "keys", "contents.txt"}
+    assert "TABLE DATA ledger chengxin_events" in (backup / "contents.txt").read_text()
+    restore = next(one for one in block(1).splitlines() if "pg_restore" in one)
+    with pytest.raises(AssertionError, match="already exists"):
+        shell(restore, restored.database, restored.keys, backup)
+    assert tables_of(restored.database) == restored.before.tables
