@@ -155,6 +155,9 @@ def of_database(found: Survey | None) -> Iterator[Metric]:
             "When the last event was recorded, in seconds since 1970.",
             found.recorded_at.timestamp(),
         )
+    yield gauge(
+        "quarantine_waiting_rows", "Imported rows that wait for a person.", found.quarantined.rows
+    )
     yield gauge("database_size_bytes", "The database on disk.", found.size_bytes)
     by_projection = ["projection"]
     follows = found.follows.items()

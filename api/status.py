@@ -52,6 +52,8 @@ class State:
     recorded_at: datetime | None = None
     size_bytes: int | None = None
     projections: Mapping[str, Follow] = field(default_factory=dict)
+    quarantined: int | None = None
+    """Imported rows that wait for a person."""
     listening: bool | None = None
     figures: Mapping[str, float | None] | None = None
     """What the server counts: `appends`, `append_p50`, `append_p99` (seconds: a bound that so many
@@ -86,6 +88,7 @@ def of_server(site: Site, place: str, *, today: date) -> State:
         version=samples.label("build_info", "version") or "?",
         projections=projections,
         size_bytes=samples.whole("database_size_bytes"),
+        quarantined=samples.whole("quarantine_waiting_rows"),
         figures=_figures(samples) if status == 200 else None,
         **known,
     )
@@ -127,6 +130,7 @@ def of_ledger(ledger: Ledger, *, today: date) -> State:
         head=found.head,
         recorded_at=found.recorded_at,
         size_bytes=found.size_bytes,
+        quarantined=found.quarantined.rows,
         projections={
             name: Follow(
                 position=status.position,
@@ -243,6 +247,9 @@ def _details(state: State) -> Iterable[Words]:
             "figures: not given to this machine (CHENGXIN_METRICS_FROM)",
             "运行指标：不向本机提供（CHENGXIN_METRICS_FROM）",
         )
+    if state.quarantined is not None:
+        rows = f"{state.quarantined:,}"
+        yield Words(f"quarantine: {rows} waiting for a person", f"待核：{rows} 行待人工处理")
     if state.size_bytes is not None:
         size = f"{state.size_bytes / 1024**2:,.0f} MiB"
         yield Words(f"database: {size} on disk", f"数据库：占用磁盘 {size}")

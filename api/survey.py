@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from api.quarantine import Waiting, waiting_of
 from ledger.store import Ledger
 from projections.runner import Status, follower_name, progress_of
 
@@ -23,6 +24,7 @@ class Survey(NamedTuple):
     follows: Mapping[str, Status]
     followers: Mapping[str, int]
     """How many processes follow the log into a projection: one works, the others are hot spares."""
+    quarantined: Waiting
 
     def lag(self, projection: str) -> int:
         """How many events a projection is behind."""
@@ -47,4 +49,5 @@ def survey(ledger: Ledger, projections: Iterable[str]) -> Survey:
         size_bytes=size_bytes,
         follows={one: progress_of(ledger, one) for one in names.values()},
         followers=dict.fromkeys(names.values(), 0) | {names[name]: n for name, n in sessions},
+        quarantined=waiting_of(ledger),
     )

@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from api.app import create_app, make_server
 from api.security import Tokens
 from api.settings import Settings
+from api.storage import migrate_quarantine
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.handle import Desk
@@ -128,6 +129,7 @@ def serving(
 ) -> Iterator[Served]:
     """A server over a database, in a thread of its own."""
     migrate_projections(database)
+    migrate_quarantine(database)
     with ExitStack() as stack:
         ledger = stack.enter_context(new_ledger(database, clock))
         tail = Tail(database)

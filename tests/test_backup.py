@@ -25,12 +25,13 @@ from ledger.embedded import Embedded
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
 from tests.serving import Served, positioned, problem, serving, wait_until
+from tests.test_metrics import hold
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "operations.md"
 PROVIDERS = 30
 LAST = date(2026, 2, 27)
 """Before the day of the tests' clock."""
-SCHEMAS = ("ledger", "scores_1", "disclosure_1")
+SCHEMAS = ("ledger", "scores_1", "disclosure_1", "intake")
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def restored(
     with serving(source, tmp_path / "keys", Clock(), new_ledger=new_ledger, opened=False) as served:
         served.provide()
         position = positioned(served.post(path, body, idempotency_key="before"))
+        hold(source, 2)
         before = seen(served)
         shell(block(0), source, tmp_path / "keys", backup)
         # What comes after the dump is not in it.
@@ -145,6 +147,7 @@ def test_a_restored_ledger_says_what_it_said_and_goes_on(restored: Restored, run
     # Byte by byte: the events, the idempotency keys, and how far the projections were.
     assert tables_of(restored.database) == before.tables
     assert len(before.tables["ledger.chengxin_events"]) == head > 500
+    assert len(before.tables["intake.rows"]) == 1
     assert "The schema is up to date." in restored.said
     with serving(
         restored.database, restored.keys, Clock(), new_ledger=new_ledger, opened=False

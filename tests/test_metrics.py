@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from api.families import cumulated
 from api.settings import Settings
+from api.survey import survey
 from api.traffic import Kind, Traffic
 from ledger.database import Database, migrate
 from ledger.embedded import Embedded
@@ -55,6 +56,28 @@ def value(families: dict[str, Metric], sample: str, **labels: str) -> float:
         if one.name == sample and labels.items() <= one.labels.items()
     ]
     return float(found)
+
+
+def hold(database: Database, line: int) -> None:
+    """Put an imported row into quarantine."""
+    with database.connect() as service:
+        service.execute(
+            "INSERT INTO intake.recipes (digest, kind, text) VALUES ('d', 'mapping', '')"
+            " ON CONFLICT DO NOTHING"
+        )
+        service.execute(
+            "INSERT INTO intake.rows (organisation, import, file, line, row_key, content,"
+            " size_bytes, subject, cells, recipe, quarantined_at, problems)"
+            " VALUES ('CN-REG-1', 'penalties', '处罚.csv', %s, 'k', %s, 9, '某某公司', '{}', 'd',"
+            " '2026-03-01T00:00:00Z', '[]')",
+            [line, f"c{line}"],
+        )
+
+
+def stop_following(served: Served) -> None:
+    """Stop the projections, and wait until the database too knows that nobody follows."""
+    served.follower.stop()
+    wait_until(lambda: not any(survey(served.ledger, PROJECTIONS).followers.values()))
 
 
 # --- what is there -------------------------------------------------------------------------------
@@ -153,6 +176,7 @@ def test_how_far_log_and_projections_are(served: Served) -> None:
     assert value(families, "chengxin_ledger_recorded_timestamp_seconds") == recorded.timestamp()
     assert value(families, "chengxin_ledger_head_position") == head == 2
     assert value(families, "chengxin_database_size_bytes") > 1024**2
+    assert value(families, "chengxin_quarantine_waiting_rows") == 0
     for name in PROJECTIONS:
         labels = {"projection": name}
         assert value(families, "chengxin_projection_position", **labels) == head
@@ -170,8 +194,11 @@ def test_how_far_log_and_projections_are(served: Served) -> None:
         assert value(families, "chengxin_projection_lag_events", projection=name) == 1
         assert value(families, "chengxin_projection_position", projection=name) == poison - 1
 
-    served.follower.stop()
+    for line in (2, 3):
+        hold(served.ledger.database, line)
+    stop_following(served)
     families = scrape(served)
+    assert value(families, "chengxin_quarantine_waiting_rows") == 2
     for name in PROJECTIONS:
         assert value(families, "chengxin_projection_followers", projection=name) == 0
 

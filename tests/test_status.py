@@ -19,6 +19,7 @@ from tests.serving import Served, serving, wait_until
 from tests.test_api_faults import frozen
 from tests.test_cli import COMMAND, ROOT, environment
 from tests.test_database import OURS
+from tests.test_metrics import hold, stop_following
 from tests.test_runner import append_raw
 
 Chengxin = Callable[..., subprocess.CompletedProcess[str]]
@@ -67,6 +68,7 @@ def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 def test_a_server_that_is_well_says_so_first(served: Served, chengxin: Chengxin) -> None:
     wait_until(lambda: "chengxin_append_requests_total" in served.get("/metrics").text)
+    hold(served.ledger.database, 2)
     done = chengxin("status", "--url", url_of(served))
     assert (done.returncode, done.stderr) == (0, "")
     first, *rest = done.stdout.splitlines()
@@ -81,6 +83,7 @@ def test_a_server_that_is_well_says_so_first(served: Served, chengxin: Chengxin)
         "writes: 3 since the start, half within ",
         " of 8, 0 reads waiting",
         "streams open: 0",
+        "quarantine: 1 waiting for a person",
         " MiB on disk",
     ):
         assert words in text
@@ -90,6 +93,7 @@ def test_a_server_that_is_well_says_so_first(served: Served, chengxin: Chengxin)
     assert done.stdout.startswith("正常：示例省诚信账本（演示）\n")
     for words in ("日志：末位 3", "现行规则：RB-2026.1", "评分：位置 3，落后 0，跟随进程 1 个"):
         assert words in done.stdout
+    assert "待核：1 行待人工处理" in done.stdout
     found = told(chengxin("status", "--url", url_of(served), "--json"))
     assert (found["well"], found["reasons"], found["head"]) == (True, [], 3)
     assert found["recorded_at"] == "2026-03-02T01:30:00+00:00"
@@ -106,7 +110,7 @@ def test_a_server_that_is_well_says_so_first(served: Served, chengxin: Chengxin)
 def test_what_is_not_well_is_named(served: Served, chengxin: Chengxin) -> None:
     poison = append_raw(served.ledger, "pledge.made.v1", {"on": "2026-03-02"})
     wait_until(lambda: all(one.error for one in served.follower.status().values()))
-    served.follower.stop()
+    stop_following(served)
     done = chengxin("status", "--url", url_of(served))
     assert done.returncode == 1
     first = done.stdout.splitlines()[0]
@@ -180,7 +184,7 @@ def test_without_a_server_the_database_is_asked(served: Served, chengxin: Chengx
     assert done.stdout.startswith("Well: 示例省诚信账本 (demonstration)\n  asked: the database, ")
     assert "scores: position 3, 0 behind, followers 1" in done.stdout
     assert "writes" not in done.stdout
-    served.follower.stop()
+    stop_following(served)
     done = chengxin("status", **on)
     assert done.returncode == 1
     assert "scores: nobody follows the log; disclosure: nobody follows the log" in done.stdout
