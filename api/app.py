@@ -22,7 +22,8 @@ from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 
-from api import commands, lines, openapi, problems, reference
+from api import commands, delivery, lines, openapi, problems, reference
+from api.delivery import Deliveries
 from api.door import Door
 from api.feed import Feed
 from api.health import Health
@@ -96,6 +97,7 @@ def create_app(
         disclosure=disclosure,
         ready_lag_events=settings.ready_lag_events,
     )
+    deliveries = Deliveries(settings, tokens=tokens)
     feed = Feed(disclosure, tail, tokens=tokens, clock=clock, max_streams=settings.max_streams)
 
     traffic = Traffic()
@@ -118,6 +120,7 @@ def create_app(
             *commands.routes(tokens=tokens, max_body_bytes=settings.max_body_bytes),
             *reads.routes(),
             feed.route(),
+            deliveries.route(),
             *health.routes(),
             metrics.route(),
             APIRoute(
@@ -128,7 +131,8 @@ def create_app(
         lifespan=lifespan,
         **ABOUT,
     )
-    app.openapi = openapi.publish(app, [write.command for write in commands.WRITES])  # type: ignore[method-assign]
+    taken = delivery.MODELS + [write.command for write in commands.WRITES]
+    app.openapi = openapi.publish(app, taken)  # type: ignore[method-assign]
     app.add_route("/docs", reference.page_of(app, pages), include_in_schema=False)
     problems.install(app)
     app.middleware_stack = door_of(app, settings, traffic)
@@ -145,6 +149,7 @@ def door_of(app: FastAPI, settings: Settings, traffic: Traffic) -> Door:
     return Door(
         ExceptionMiddleware(inside, handlers=app.exception_handlers),
         max_body_bytes=settings.max_body_bytes,
+        longer={delivery.PATH: settings.max_import_bytes},
         access_log=settings.access_log,
         random=os.urandom,
         routes={one.endpoint: one.path for one in app.routes if isinstance(one, Route)},

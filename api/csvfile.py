@@ -46,7 +46,7 @@ class NoHeader(ValueError):
         self.reason = reason
 
 
-def unpacked(stream: io.BufferedReader) -> BinaryIO:
+def unpacked(stream: io.BufferedReader) -> io.BufferedReader:
     """The stream itself, or what a gzip file holds; told by its first bytes, not by its name."""
     if stream.peek(2)[:2] == GZIP_MAGIC:
         return io.BufferedReader(gzip.GzipFile(fileobj=stream), 256 * 1024)

@@ -49,16 +49,21 @@ class Door:
         app: ASGIApp,
         *,
         max_body_bytes: int,
+        longer: Mapping[str, int],
         access_log: bool,
         random: Callable[[int], bytes],
         routes: Mapping[Hashable, str],
         traffic: Traffic,
     ) -> None:
-        """`routes` tells the template of each endpoint; `traffic` counts what went through."""
+        """`longer`: the addresses whose bodies may be longer than others, and how long.
+
+        `routes` tells the template of each endpoint; `traffic` counts what went through.
+        """
         self._app = app
         self._routes = routes
         self._traffic = traffic
         self._max_body_bytes = max_body_bytes
+        self._longer = longer
         self._access_log = access_log
         self._prefix = random(6).hex()
         self._count = itertools.count(1)
@@ -78,10 +83,11 @@ class Door:
         method = scope["method"]
         if method == "HEAD" and scope["path"] != ENDLESS:
             scope = {**scope, "method": "GET"}
+        limit = self._longer.get(scope["path"], self._max_body_bytes)
         try:
-            if content_length(scope) > self._max_body_bytes:
+            if content_length(scope) > limit:
                 scope[UNREAD] = visit.scope[UNREAD] = True
-                refusal = problems.answer(Request(scope), BodyTooLarge(limit=self._max_body_bytes))
+                refusal = problems.answer(Request(scope), BodyTooLarge(limit=limit))
                 await refusal(scope, receive, visit.send)
             else:
                 await self._app(scope, receive, visit.send)

@@ -5,6 +5,7 @@ All is invented: codes of division 999999, which does not exist. A test sends ev
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 PROVIDER = "91999999MA00TEXT0H"
@@ -106,3 +107,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "DecisionOnFact": ON_FACT,
 }
 """By the name of the body's schema. A rulebook is too long to show; see `ledger/rulebooks/`."""
+
+LINE: dict[str, Any] = {
+    "key": "2026-0018",
+    "identifier": PROVIDER,
+    "command": "inspection",
+    "data": EXAMPLES["RecordInspection"],
+    "registration": {"name": "示例文化传媒有限公司", "entity_kind": "ENTERPRISE"},
+}
+LINE_EXAMPLE = f"{json.dumps(LINE, ensure_ascii=False)}\n"
+"""A body of `POST /v1/imports`."""

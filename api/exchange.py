@@ -33,31 +33,52 @@ class OrFile(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+Rows = Annotated[
+    Path,
+    typer.Argument(
+        exists=True,
+        dir_okay=False,
+        allow_dash=True,
+        help=words(
+            "CSV or JSON Lines, plain or gzip; - is standard input.",
+            "CSV 或 JSON Lines，可为 gzip；- 为标准输入。",
+        ),
+    ),
+]
+"""A file of rows."""
+
 imports = typer.Typer(cls=OrFile, no_args_is_help=True)
 app.add_typer(
     imports,
     name="import",
     help=words(
-        "Record the rows of a file: chengxin import FILE --mapping M.toml",
-        "导入文件的各行：chengxin import FILE --mapping M.toml",
+        "Record the rows of a file: chengxin import FILE [--mapping M.toml]",
+        "导入文件的各行：chengxin import FILE [--mapping M.toml]",
     ),
 )
 
 
-@imports.command(FILE, help=words("Record the rows of a CSV file.", "导入 CSV 文件的各行。"))
+@imports.command(FILE, help=words("Record the rows of a file.", "导入文件的各行。"))
 def import_file(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            exists=True, dir_okay=False, help=words("CSV, plain or gzip.", "CSV，可为 gzip。")
-        ),
-    ],
+    file: Rows,
     mapping: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help=words("How to read it.", "映射文件（TOML）。")
+            exists=True,
+            dir_okay=False,
+            help=words("How to read CSV (TOML).", "读取 CSV 的映射文件（TOML）。"),
         ),
-    ],
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help=words(
+                "csv or jsonl, where the file itself does not tell.",
+                "csv 或 jsonl，无法由文件判断时写明。",
+            ),
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help=words("Judge only.", "只检查，不写入。"))
     ] = False,
@@ -74,7 +95,6 @@ def import_file(
     """`chengxin import`."""
     with interruptible():
         from api.intake import take_in
-        from api.mapping import load_mapping
         from api.security import NO_ORGANISATION
         from api.storage import database_of
 
@@ -83,7 +103,7 @@ def import_file(
         actor = Actor(org, "registrar", NOBODY)
     except ValueError:
         fail(USAGE, words(f"--org {org!r}: ", f"--org {org!r}：") + told(NO_ORGANISATION))
-    importing = load_mapping(mapping)
+    importing = _reader(file, mapping, form)
     digest = tokens_of(settings).digest
     try:
         with database_of(settings) as database:
@@ -104,3 +124,21 @@ def import_file(
         put_json(asdict(tally) | {"dry_run": dry_run})
     if tally.unsettled:
         raise typer.Exit(REFUSED)
+
+
+def _reader(file: Path, mapping: Path | None, form: str | None) -> Any:
+    """How to read the file; ends the command where nothing tells. Raises MappingError, OSError."""
+    from api.intake import looks_like_lines
+    from api.jsonlines import JsonLines
+    from api.mapping import load_mapping
+
+    if form not in (None, "csv", "jsonl"):
+        fail(USAGE, words(f"--format {form}: csv or jsonl", f"--format {form}：应为 csv 或 jsonl"))
+    if mapping is not None and form == "jsonl":
+        fail(USAGE, words("JSON Lines take no --mapping", "JSON Lines 不使用 --mapping"))
+    if mapping is not None:
+        return load_mapping(mapping)
+    if form == "jsonl" or (form is None and looks_like_lines(file)):
+        return JsonLines()
+    en = f"{file}: name its --mapping, or say --format jsonl if it holds JSON Lines"
+    fail(USAGE, words(en, f"{file}：请指明 --mapping；若为 JSON Lines，请写明 --format jsonl"))

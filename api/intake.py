@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +16,12 @@ import orjson
 from api.csvfile import CsvFile, unpacked
 from api.holding import Holding
 from api.imports import Import
+from api.jsonlines import BOM, JsonLines
 from api.mapping import Importing
 from api.options import run
 from api.quarantine import Quarantine
 from api.rehearsal import Rehearsal
+from api.rows import Row, Unread
 from api.tally import Account, Issue, State, Tally
 from api.terminal import USAGE, Meter, fail, tell, told, words
 from ledger.database import Database
@@ -24,6 +29,9 @@ from ledger.errors import Words
 from ledger.handle import Desk
 from ledger.identity import Actor
 from ledger.store import Ledger
+
+STANDARD_INPUT = Path("-")
+NAMED_AS_LINES = re.compile(r"\.(jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 
 BECAME: dict[State, Words] = {
     "repaired": Words("repaired", "已修补"),
@@ -36,7 +44,7 @@ BECAME: dict[State, Words] = {
 
 def take_in(
     path: Path,
-    importing: Importing,
+    importing: Importing | JsonLines,
     database: Database,
     *,
     actor: Actor,
@@ -45,19 +53,14 @@ def take_in(
     dry_run: bool,
     report: Path | None,
 ) -> Tally:
-    """Import a file; issues go to stderr and, as JSON Lines, to `report`.
+    """Import a file (`-`: standard input); issues go to stderr and, as JSON Lines, to `report`.
 
     Raises MappingError, NoHeader, LedgerError, OSError.
     """
     with ExitStack() as stack:
-        raw = stack.enter_context(path.open("rb"))
+        raw = stack.enter_context(opened(path))
         whole = path.stat().st_size if path.is_file() else None
-        file = CsvFile(
-            unpacked(raw),
-            encoding=importing.source.encoding,
-            delimiter=importing.source.delimiter,
-        )
-        rows = importing.rows(file)
+        rows = rows_of(importing, unpacked(raw))
         ledger = stack.enter_context(Ledger(database, clock=clock))
         if dry_run:
             ledger.appender.close()
@@ -90,6 +93,32 @@ def take_in(
         tally = run(work.run(rows))
         tell(summary(tally, dry_run=dry_run) + meter.pace())
     return tally
+
+
+def opened(path: Path) -> io.BufferedReader:
+    """The bytes of a file; of standard input where its name is `-`."""
+    if path == STANDARD_INPUT:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    return path.open("rb")
+
+
+def rows_of(importing: Importing | JsonLines, raw: io.BufferedReader) -> Iterator[Row | Unread]:
+    """The rows of a file, read as it is to be read. Raises NoHeader, MappingError."""
+    if isinstance(importing, JsonLines):
+        return importing.rows(raw)
+    source = importing.source
+    return importing.rows(CsvFile(raw, encoding=source.encoding, delimiter=source.delimiter))
+
+
+def looks_like_lines(path: Path) -> bool:
+    """Whether a file without a mapping holds JSON Lines: by its name, else by how it begins.
+
+    Raises OSError.
+    """
+    if path == STANDARD_INPUT or NAMED_AS_LINES.search(path.name):
+        return True
+    with path.open("rb") as raw:
+        return unpacked(raw).read(len(BOM) + 1).removeprefix(BOM).startswith(b"{")
 
 
 def summary(tally: Tally, *, dry_run: bool) -> str:

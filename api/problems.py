@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import orjson
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from api import refusals
 from api.refusals import Flaw, SchemaBroken
+from api.rows import Problem
 from api.titles import TITLES
 from ledger.errors import LedgerError, Unavailable, Words, family
 
@@ -70,6 +72,27 @@ def document(error: LedgerError, language: Language) -> dict[str, Any]:
         problem["errors"] = [
             {"loc": list(flaw.loc), "msg": getattr(flaw.msg, language)}
             for flaw in error.flaws[:MAX_FLAWS]
+        ]
+    return problem
+
+
+def of_line(told: Sequence[Problem], language: Language) -> dict[str, Any]:
+    """The problem document of one line among many: of its first problem, with all in `errors`."""
+    first = told[0]
+    title = TITLES[first.code]
+    problem = {
+        "type": f"/problems/{first.code}",
+        "title": getattr(title.name, language),
+        "status": refusals_by_code()[first.code].status,
+        "code": first.code,
+        "field": first.field,
+        "detail": getattr(first.reason, language),
+        "advice": getattr(title.advice, language),
+    }
+    if len(told) > 1:
+        problem["errors"] = [
+            {"field": one.field, "code": one.code, "detail": getattr(one.reason, language)}
+            for one in told
         ]
     return problem
 
@@ -190,6 +213,7 @@ def install(app: FastAPI) -> None:
         app.exception_handler(kind)(away)
 
 
+@cache
 def refusals_by_code() -> dict[str, type[LedgerError]]:
     """Every problem an API answer can carry: its class by its code, in the order of TITLES."""
     known = family()

@@ -168,6 +168,13 @@ class Behind(LedgerError):
     zh = "结果尚未包含位置 {wanted}：目前为 {position}，相差 {lag}。"
 
 
+class KeyTaken(LedgerError):
+    """An earlier line has the same key and other content."""
+
+    code = "key-taken"
+    zh = "前面已有一行使用相同的键，但内容不同。"
+
+
 class BodyTooLarge(LedgerError):
     """A body may have {limit} bytes at most."""
 
@@ -176,12 +183,36 @@ class BodyTooLarge(LedgerError):
     zh = "请求体不得超过 {limit} 字节。"
 
 
+class AnswersTooLarge(LedgerError):
+    """The answers to the lines would take more than {limit} bytes."""
+
+    code = "answers-too-large"
+    status = 413
+    zh = "各行的处理结果将超过 {limit} 字节。"
+
+
+class LineTooLarge(LedgerError):
+    """A line may have {limit} bytes at most; this one was left out."""
+
+    code = "line-too-large"
+    status = 413
+    zh = "每行不得超过 {limit} 字节，该行已略过。"
+
+
 class NotJson(LedgerError):
     """The body must be sent as application/json."""
 
     code = "not-json"
     status = 415
     zh = "请求体须以 application/json 发送。"
+
+
+class NotJsonLines(LedgerError):
+    """The body must be sent as application/x-ndjson or application/jsonl, not compressed."""
+
+    code = "not-json-lines"
+    status = 415
+    zh = "请求体须以 application/x-ndjson 或 application/jsonl 发送，且不得压缩。"
 
 
 class Flaw(NamedTuple):
@@ -217,3 +248,27 @@ class TooManyStreams(LedgerError):
     code = "too-many-streams"
     status = 503
     zh = "已有 {limit} 个事件流打开，请稍后重试。"
+
+
+class TooManyImports(LedgerError):
+    """{limit} imports are under way already; try again later."""
+
+    code = "too-many-imports"
+    status = 503
+    zh = "已有 {limit} 个导入正在进行，请稍后重试。"
+
+
+class Stopping(LedgerError):
+    """The server is being stopped; nothing more was read."""
+
+    code = "stopping"
+    status = 503
+    zh = "服务正在停止，后续内容未再读取。"
+
+
+class ImportIncomplete(LedgerError):
+    """The import ended after line {line}, before the end of the body: {why}"""
+
+    code = "import-incomplete"
+    status = 503
+    zh = "导入在第 {line} 行之后中止，请求体未读完：{why}"

@@ -69,6 +69,14 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=128 * 1024, le=1024 * 1024)] = Field(
         default=256 * 1024, description="The largest body of a request, in bytes."
     )
+    max_import_bytes: Annotated[int, Field(ge=1024 * 1024, le=64 * 1024**3)] = Field(
+        default=256 * 1024 * 1024,
+        description="The largest body of `POST /v1/imports`, in bytes; its answers may take as"
+        " many.",
+    )
+    max_imports: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=4, description="How many `POST /v1/imports` may be under way at once."
+    )
     max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=500, description="How many event streams and long polls may be open at once."
     )

@@ -36,8 +36,8 @@ State = Literal[
 class Outcome(NamedTuple):
     """What became of a row. `receipts`: one for each command that is recorded now or was before.
 
-    `problems`: all reasons against it, or all that was repaired; of a repeated one the line that
-    came first. `quarantine` is the number under which it is kept for a person.
+    `problems`: all reasons against it, or all that was repaired. `quarantine` is the number under
+    which it is kept for a person; `first_line` of a repeated row is the one that came first.
     """
 
     line: int
@@ -46,6 +46,7 @@ class Outcome(NamedTuple):
     receipts: Sequence[Receipt] = ()
     problems: Sequence[Problem] = ()
     quarantine: int | None = None
+    first_line: int | None = None
 
 
 class Issue(NamedTuple):
@@ -140,8 +141,8 @@ class Account:
         """The row is the same as an earlier one of the file."""
         self.tally.repeated += 1
         why = Words(f"the same row as line {first}", f"与第 {first} 行相同")
-        problems = [Problem("row", "repeated", why)]
-        self._close(Outcome(row.line, row.key, "repeated", problems=problems))
+        outcome = Outcome(row.line, row.key, "repeated", problems=[Problem("row", "repeated", why)])
+        self._close(outcome._replace(first_line=first))
 
     def quarantined(self, row: Unread, number: int | None) -> None:
         """The row is kept for a person under a number (None in a dry run)."""

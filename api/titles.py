@@ -209,13 +209,34 @@ TITLES: dict[str, Title] = {
     ),
     "body-timeout": _title("Body too slow", "请求体传输过慢", AGAIN),
     "behind": _title("Answers not that far yet", "结果尚未更新到该位置", AGAIN),
+    "key-taken": _title(
+        "Key of an earlier line",
+        "键与前面的行重复",
+        Words("Give every line a key of its own.", "请为每一行使用不同的键。"),
+    ),
     "body-too-large": _title(
         "Body too large", "请求体过大", Words("Send less at once.", "请减少单次提交的内容。")
+    ),
+    "answers-too-large": _title(
+        "Answers too large",
+        "处理结果过大",
+        Words("Send fewer lines at once.", "请减少单次提交的行数。"),
+    ),
+    "line-too-large": _title(
+        "Line too large", "行过长", Words("Send less in one line.", "请缩短该行。")
     ),
     "not-json": _title(
         "Not sent as JSON",
         "未以 JSON 发送",
         Words("Send Content-Type: application/json.", "请发送 Content-Type: application/json。"),
+    ),
+    "not-json-lines": _title(
+        "Not sent as JSON Lines",
+        "未以 JSON Lines 发送",
+        Words(
+            "Send Content-Type: application/x-ndjson and no Content-Encoding.",
+            "请发送 Content-Type: application/x-ndjson，不带 Content-Encoding。",
+        ),
     ),
     "schema-broken": _title(
         "Breaks the schema",
@@ -224,4 +245,14 @@ TITLES: dict[str, Title] = {
     ),
     "internal": _title("Internal error", "内部错误", TELL),
     "too-many-streams": _title("Too many streams", "事件流过多", AGAIN),
+    "too-many-imports": _title("Too many imports", "导入过多", AGAIN),
+    "stopping": _title("Server stopping", "服务正在停止", AGAIN),
+    "import-incomplete": _title(
+        "Import not complete",
+        "导入未完成",
+        Words(
+            "Send the same lines again: what is recorded is answered, not recorded again.",
+            "请重发相同内容：已记录的行只返回原结果，不会重复记录。",
+        ),
+    ),
 }

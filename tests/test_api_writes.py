@@ -146,7 +146,7 @@ def test_every_example_of_the_published_schema_is_accepted(served: Served) -> No
         path: operation["requestBody"]["content"]["application/json"].get("example")
         for path, methods in schema["paths"].items()
         for method, operation in methods.items()
-        if method == "post"
+        if method == "post" and path != "/v1/imports"
     }
     assert {path for path, example in examples.items() if example is None} == {"/v1/rulebooks"}
     own = examples.pop("/v1/providers")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
 
+from api import delivery
 from api.cli import app as commands
 from api.commands import WRITES, Write
+from api.jsonlines import ACTS, FACTS, ImportLine
+from api.lineanswers import ImportSummary, LineAnswer
 from api.openapi import READS
 from api.problems import refusals_by_code
 from api.settings import PREFIX, Settings
@@ -29,6 +33,20 @@ def text_of(name: str) -> str:
 def test_every_write_stands_in_the_api_document_with_its_roles(write: Write) -> None:
     (row,) = [line for line in text_of("api.md").splitlines() if f"`POST {write.path}`" in line]
     assert row.endswith(f"| {', '.join(write.roles)} |")
+
+
+def test_the_import_stands_in_the_api_document_with_every_state_and_member() -> None:
+    text = text_of("api.md")
+    assert f"| `POST {delivery.PATH}` |" in text
+    for state in get_args(LineAnswer.model_fields["state"].annotation):
+        assert f"`{state}`" in text, state
+    for name in (*LineAnswer.model_fields, *ImportSummary.model_fields):
+        assert f'"{name}"' in text or f"`{name}`" in text, name
+    lines = text_of("imports/jsonlines.md")
+    missing = [
+        name for name in (*FACTS, *ACTS, *ImportLine.model_fields) if f"`{name}`" not in lines
+    ]
+    assert not missing
 
 
 def test_every_read_stands_in_the_api_document() -> None:
