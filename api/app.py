@@ -107,13 +107,6 @@ def create_app(
         ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=networks
     )
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.desk = Desk(ledger)
-        app.state.stopping = asyncio.Event()
-        yield
-        app.state.stopping.set()
-
     app = FastAPI(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
@@ -128,7 +121,7 @@ def create_app(
             ),
             *page_routes(pages),
         ],
-        lifespan=lifespan,
+        lifespan=partial(lifespan, ledger=ledger),
         **ABOUT,
     )
     taken = delivery.MODELS + [write.command for write in commands.WRITES]
@@ -137,6 +130,15 @@ def create_app(
     problems.install(app)
     app.middleware_stack = door_of(app, settings, traffic)
     return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI, *, ledger: Ledger) -> AsyncIterator[None]:
+    """What belongs to the event loop: the desk, and the sign that the process stops."""
+    app.state.desk = Desk(ledger)
+    app.state.stopping = asyncio.Event()
+    yield
+    app.state.stopping.set()
 
 
 def door_of(app: FastAPI, settings: Settings, traffic: Traffic) -> Door:
