@@ -51,7 +51,7 @@ class Problem(Answer):
     advice: str
     code: Annotated[str, StringConstraints(pattern=r"^[a-z-]+$")]
     facts: dict[str, str | int] = Field(default={}, description="What the message is about.")
-    errors: list[Flaw] = Field(default=[], description="Only of schema-broken.")
+    errors: list[Flaw] = Field(default=[], description="Each flaw, where there may be several.")
     request_id: str | SkipJsonSchema[None] = Field(
         default=None,
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
@@ -301,30 +301,6 @@ class LedgerFacts(Answer):
     purpose: Literal["production", "demonstration", "test-data"]
     head: Position
     rulebooks: list[RulebookEntry]
-
-
-class Health(Answer):
-    """The process answers."""
-
-    status: Literal["alive"]
-
-
-class Follow(Answer):
-    """How far one projection is."""
-
-    position: Position
-    lag: int
-    error: str | None
-
-
-class Readiness(Answer):
-    """Whether everything needed to answer is there; `reasons` lists what is not."""
-
-    ready: bool
-    reasons: list[str]
-    head: Position | None
-    tail: dict[str, bool | int]
-    projections: dict[str, Follow]
 
 
 class Stub(Answer):

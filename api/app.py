@@ -30,6 +30,8 @@ from api.health import Health
 from api.metrics import Metrics
 from api.pages import Pages
 from api.pages import routes as page_routes
+from api.quarantine_routes import MODELS as QUARANTINE_MODELS
+from api.quarantine_routes import QuarantineRoutes
 from api.reads import Reads
 from api.refusals import NotFound
 from api.release import VERSION
@@ -98,6 +100,7 @@ def create_app(
         ready_lag_events=settings.ready_lag_events,
     )
     deliveries = Deliveries(settings, tokens=tokens)
+    quarantine = QuarantineRoutes(ledger, tokens=tokens, max_body_bytes=settings.max_body_bytes)
     feed = Feed(disclosure, tail, tokens=tokens, clock=clock, max_streams=settings.max_streams)
 
     traffic = Traffic()
@@ -114,6 +117,7 @@ def create_app(
             *reads.routes(),
             feed.route(),
             deliveries.route(),
+            *quarantine.routes(),
             *health.routes(),
             metrics.route(),
             APIRoute(
@@ -121,10 +125,10 @@ def create_app(
             ),
             *page_routes(pages),
         ],
-        lifespan=partial(lifespan, ledger=ledger),
+        lifespan=partial(lifespan, ledger=ledger, quarantine=quarantine),
         **ABOUT,
     )
-    taken = delivery.MODELS + [write.command for write in commands.WRITES]
+    taken = [*(write.command for write in commands.WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
     app.openapi = openapi.publish(app, taken)  # type: ignore[method-assign]
     app.add_route("/docs", reference.page_of(app, pages), include_in_schema=False)
     problems.install(app)
@@ -133,9 +137,12 @@ def create_app(
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI, *, ledger: Ledger) -> AsyncIterator[None]:
+async def lifespan(
+    app: FastAPI, *, ledger: Ledger, quarantine: QuarantineRoutes
+) -> AsyncIterator[None]:
     """What belongs to the event loop: the desk, and the sign that the process stops."""
     app.state.desk = Desk(ledger)
+    quarantine.decide_at(app.state.desk)
     app.state.stopping = asyncio.Event()
     yield
     app.state.stopping.set()

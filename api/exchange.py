@@ -1,4 +1,4 @@
-"""Commands that bring records in: import.
+"""Commands that bring records in: import, quarantine.
 
 What a command alone needs is imported when it runs, so that the small ones answer at once.
 """
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from api import quarantine_commands
 from api.options import NOBODY, OPERATOR, DataDir, Json, settings_of, tokens_of
 from api.start import interruptible
 from api.terminal import REFUSED, USAGE, fail, put_json, tell, told, words
@@ -55,6 +56,11 @@ app.add_typer(
         "Record the rows of a file: chengxin import FILE [--mapping M.toml]",
         "导入文件的各行：chengxin import FILE [--mapping M.toml]",
     ),
+)
+app.add_typer(
+    quarantine_commands.app,
+    name="quarantine",
+    help=words("Rows that only a person can answer.", "待核行：须由人工办理的导入行。"),
 )
 
 

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from api import openapi
 from api.problems import AWAY
+from api.quarantine import Waiting, waiting_of
 from api.replies import reply
 from ledger.database import reading
 from ledger.errors import Unavailable
@@ -58,7 +59,7 @@ class Health:
             async with asyncio.timeout(READY_SECONDS):
                 found = await reading(self._look)
         except (TimeoutError, Unavailable, *AWAY):
-            found = self._report(None, {}, ["database: cannot be reached"])
+            found = self._report(None, {}, ["database: cannot be reached"], None)
         response = reply(found)
         response.status_code = 200 if found["ready"] else 503
         return response
@@ -77,10 +78,14 @@ class Health:
                 reasons.append(f"{name}: stopped at {status.error}")
             elif head - status.position > self._ready_lag_events:
                 reasons.append(f"{name}: {head - status.position} events behind")
-        return self._report(head, follows, reasons)
+        return self._report(head, follows, reasons, waiting_of(self._ledger))
 
     def _report(
-        self, head: int | None, follows: Mapping[str, Status], reasons: Sequence[str]
+        self,
+        head: int | None,
+        follows: Mapping[str, Status],
+        reasons: Sequence[str],
+        waiting: Waiting | None,
     ) -> dict[str, Any]:
         if not self._tail.healthy:
             reasons = [*reasons, "tail: not listening to the database"]
@@ -97,4 +102,6 @@ class Health:
                 }
                 for name, status in follows.items()
             },
+            # Work for a person, which makes nothing less ready.
+            "quarantine": waiting and {"waiting": waiting.rows, "oldest_on": waiting.oldest_on},
         }

@@ -11,13 +11,16 @@ from api.block import Block
 from api.patience import patiently
 from api.quarantine import Known, Quarantine
 from api.recipe import Recipe
-from api.rows import Row, Unread, proof_of
+from api.rows import Problem, Row, Unread, proof_of
 from api.tally import Account
 from api.underway import Waiting
-from ledger.appender import Key
 from ledger.database import reading
-from ledger.errors import Unavailable
+from ledger.errors import Unavailable, Words
 from ledger.identity import Actor
+
+IN_HAND = Problem(
+    "row", "in-hand", Words("a person is correcting the row", "该行正由人工更正，尚未办结")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +57,10 @@ class Holding:
         )
         return await self.known(rows)
 
-    async def settle(self, recorded: Mapping[int, Sequence[Key]]) -> None:
-        """What waited under these numbers is recorded under these keys."""
-        if self.dry_run or not recorded:
-            return
-        asked = [key[1:3] for keys in recorded.values() for key in keys]
-        ledger, issuer = self.quarantine.ledger, self.actor.organisation
-        try:
-            found = await reading(ledger.find_keys, issuer, asked)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise Unavailable from error
-        positions = {
-            id: sorted({found[key[1:3]][1] for key in keys if key[1:3] in found})
-            for id, keys in recorded.items()
-        }
-        await self.quarantine.settle(positions, self.actor)
+    async def settle(self, recorded: Mapping[int, Sequence[int]]) -> None:
+        """What waited under these numbers is recorded at these positions."""
+        if not self.dry_run and recorded:
+            await self.quarantine.settle(recorded, self.actor)
 
 
 async def set_apart(block: Block, holding: Holding, account: Account) -> list[Waiting]:
@@ -82,6 +74,10 @@ async def set_apart(block: Block, holding: Holding, account: Account) -> list[Wa
             _pass_over(waiting.row, one, account)
             continue
         if one is not None and one.state == "waiting":
+            if one.corrected:
+                # What a person says of it may be another thing than what the mapping says by now.
+                account.quarantined_before(waiting.row, [IN_HAND], one.id)
+                continue
             waiting.held = one.id
         left.append(waiting)
     new = [row for row in block.doubtful if row.line not in known]
@@ -92,7 +88,7 @@ async def set_apart(block: Block, holding: Holding, account: Account) -> list[Wa
             number = kept[row.line].id if row.line in kept else None
             account.quarantined(row, number)
         elif one.state == "waiting":
-            account.quarantined_before(row, one.id)
+            account.quarantined_before(row, row.problems, one.id)
         else:
             _pass_over(row, one, account)
     return left

@@ -72,7 +72,7 @@ class Import:
         self._advance = advance
         self._holding = holding
         self._chains: dict[str, Chain] = {}
-        self._settled: dict[int, list[Key]] = {}
+        self._settled: dict[int, list[int]] = {}
 
     async def run(self, rows: Iterable[Row | Unread] | AsyncIterable[Row | Unread]) -> Tally:
         """Import the rows; what the source of rows raises is raised.
@@ -185,7 +185,7 @@ class Import:
     async def _recorded_before(self, rows: Sequence[Waiting]) -> None:
         """Tell of rows that the keys know whole."""
         found: Mapping[int, Receipt] = {}
-        if self._account.answers and rows:
+        if self._account.answers or any(one.held is not None for one in rows):
             asked = {at: type(data) for one in rows for at, data in one.recorded_at.items()}
             found = await patiently(lambda: self._desk.first_answers(asked))
         for waiting in rows:
@@ -225,7 +225,7 @@ class Import:
     def _settle(self, waiting: Waiting) -> None:
         """Remember that a row is recorded which waits in quarantine."""
         if waiting.held is not None:
-            self._settled[waiting.held] = self.keys_of(waiting.row)
+            self._settled[waiting.held] = sorted(one.position for one in waiting.receipts)
 
     async def _row(self, chain: Chain, waiting: Waiting) -> bool:
         """Record what is left of a row; False if all of it turned out to be recorded.

@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api import answers
+from api import answers, readiness
 from api.examples import EXAMPLES, PROVIDER, TARGET
 from api.problems import refusals_by_code
 from ledger.events import TargetFields
@@ -42,6 +42,7 @@ TAGS = [
     {"name": "reads", "description": "查询 · Scores, events and the ledger itself."},
     {"name": "disclosure", "description": "公示 · What the public may see now."},
     {"name": "feed", "description": "事件流 · Follow the log."},
+    {"name": "quarantine", "description": "待核 · Rows that only a person can answer."},
     {"name": "operations", "description": "运行状况 · Is it well?"},
 ]
 BEARER: dict[str, list[str]] = {"bearer": []}
@@ -169,16 +170,16 @@ class Read(NamedTuple):
     may_be_unchanged: bool = False
 
 
-def of_read(path: str) -> Json:
-    """The arguments of the route of a read that document it."""
-    read = READS[path]
+def of_read(path: str, read: Read | None = None) -> Json:
+    """The arguments of the route of a read that document it; of READS where none is given."""
+    read = read or READS[path]
     responses: dict[int | str, Json] = {200: read.answer, **problems(*read.problems)}
     extra: Json = {"security": list(read.security)}
     if read.may_be_unchanged:
         responses[304] = {"description": "The copy is still good.", "headers": ETAG}
         extra["parameters"] = [IF_NONE_MATCH]
     if path == "/readyz":
-        responses[503] = json_answer(answers.Readiness)
+        responses[503] = json_answer(readiness.Readiness)
     return {
         "response_class": Response,
         "tags": [read.tag],
@@ -266,8 +267,8 @@ READS = {
         json_answer(answers.ProblemType),
         (404, 422, 500),
     ),
-    "/healthz": Read("operations", "存活 · Alive", json_answer(answers.Health), (500,)),
-    "/readyz": Read("operations", "就绪 · Ready", json_answer(answers.Readiness), (500,)),
+    "/healthz": Read("operations", "存活 · Alive", json_answer(readiness.Health), (500,)),
+    "/readyz": Read("operations", "就绪 · Ready", json_answer(readiness.Readiness), (500,)),
     "/metrics": Read(
         "operations",
         "运行指标 · Figures for Prometheus",
@@ -281,10 +282,13 @@ READS = {
 """Every address that is read."""
 
 
-def publish(app: FastAPI, commands: Iterable[type[BaseModel]]) -> Callable[[], Json]:
-    """What `app.openapi` is to be: the schema of all routes, made on first use."""
+def publish(app: FastAPI, bodies: Iterable[type[BaseModel]]) -> Callable[[], Json]:
+    """What `app.openapi` is to be: the schema of all routes, made on first use.
+
+    `bodies`: what requests bring, and answers that are not in `api/answers.py`.
+    """
     models: list[type[BaseModel]] = [TargetFields, *_answers()]
-    models += [one for one in commands if not issubclass(one, TargetFields)]
+    models += [one for one in bodies if not issubclass(one, TargetFields)]
 
     def schema() -> Json:
         if app.openapi_schema is None:
@@ -308,7 +312,7 @@ def publish(app: FastAPI, commands: Iterable[type[BaseModel]]) -> Callable[[], J
 
 
 def _answers() -> Iterator[type[BaseModel]]:
-    for one in vars(answers).values():
+    for one in (vars(answers) | vars(readiness)).values():
         if isinstance(one, type) and issubclass(one, BaseModel) and one is not BaseModel:
             yield one
 

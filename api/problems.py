@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from api import refusals
-from api.refusals import Flaw, SchemaBroken
+from api.refusals import Flaw, RowNotUnderstood, SchemaBroken
 from api.rows import Problem
 from api.titles import TITLES
 from ledger.errors import LedgerError, Unavailable, Words, family
@@ -68,7 +68,7 @@ def document(error: LedgerError, language: Language) -> dict[str, Any]:
     facts = {name: _plain(value, language) for name, value in error.facts.items()}
     if facts:
         problem["facts"] = facts
-    if isinstance(error, SchemaBroken):
+    if isinstance(error, SchemaBroken | RowNotUnderstood):
         problem["errors"] = [
             {"loc": list(flaw.loc), "msg": getattr(flaw.msg, language)}
             for flaw in error.flaws[:MAX_FLAWS]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -30,12 +30,11 @@ from ledger.identity import Actor
 from ledger.store import Ledger
 
 SCHEMA = "intake"
-STATES = ("waiting", "accepted", "rejected", "recorded")
-"""`recorded`: by a later import, which understood the row."""
 MAX_CONNECTIONS = 8
 SHOWN_SUBJECT_CHARACTERS = 240
 
 State = Literal["waiting", "accepted", "rejected", "recorded"]
+"""`recorded`: by a later import, which understood the row."""
 What = Literal[
     "quarantined", "corrected", "accepting", "accepted", "declined", "rejected", "recorded"
 ]
@@ -52,11 +51,14 @@ STEPS = (
     "SELECT at, what, organisation, role, ref, why, corrections, positions"
     f" FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number"
 ).encode()
+LAST_STEP = (
+    f"SELECT what FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number DESC LIMIT 1".encode()
+)
 WAITING = (
     f"SELECT count(*), min(quarantined_at) FROM {SCHEMA}.rows WHERE state = 'waiting'"
 ).encode()
 FOUND = (
-    f"SELECT row_key, content, id, state FROM {SCHEMA}.rows"
+    f"SELECT row_key, content, id, state, corrections::text <> '{{}}' FROM {SCHEMA}.rows"
     " WHERE organisation = %s AND import = %s AND row_key = ANY (%s)"
 ).encode()
 KEEP_RECIPE = f"INSERT INTO {SCHEMA}.recipes VALUES (%s, %s, %s) ON CONFLICT DO NOTHING".encode()
@@ -72,11 +74,13 @@ KEEP = f"""
     SELECT id, 1, quarantined_at, 'quarantined', %s, %s, %s, '' FROM kept
 """.encode()
 CHANGE = (
-    f"UPDATE {SCHEMA}.rows SET state = %s, problems = %s, corrections = %s, positions = %s"
+    f"UPDATE {SCHEMA}.rows"
+    " SET state = %s, problems = %s::json, corrections = %s::json, positions = %s::bigint[]"
     " WHERE id = %s AND state = 'waiting'"
 ).encode()
 STEP = (
-    f"INSERT INTO {SCHEMA}.steps SELECT %s, count(*) + 1, %s, %s, %s, %s, %s, %s, %s, %s"
+    f"INSERT INTO {SCHEMA}.steps"
+    " SELECT %s, count(*) + 1, %s, %s, %s, %s, %s, %s, %s::json, %s::bigint[]"
     f" FROM {SCHEMA}.steps WHERE row_id = %s"
 ).encode()
 SETTLE = f"""
@@ -98,10 +102,13 @@ class Waiting(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A row of an import that was in quarantine before: its number and what became of it."""
+    """A row that was in quarantine before: its number, what became of it, whether a person has
+    corrected it.
+    """
 
     id: int
     state: State
+    corrected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,10 @@ class Held(Entry):
     cells: Mapping[str, str]
     corrections: Mapping[str, str]
     recipe: Recipe
+
+    def corrected(self, more: Mapping[str, str]) -> Held:
+        """The row with more corrections, or other ones."""
+        return replace(self, corrections=dict(self.corrections) | dict(more))
 
 
 class Step(NamedTuple):
@@ -190,7 +201,7 @@ class Quarantine:
     ) -> dict[tuple[str, str], Known]:
         """By key and content, what an organisation's import brought in before under these keys."""
         rows = self.ledger.rows(FOUND, [organisation, name, list(keys)])
-        return {(key, content): Known(id, state) for key, content, id, state in rows}
+        return {(key, content): Known(*known) for key, content, *known in rows}
 
     async def keep(
         self, rows: Sequence[Unread], actor: Actor, *, name: str, file: str, recipe: Recipe
@@ -253,11 +264,17 @@ class Quarantine:
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 raise OutcomeUnknown from error
 
-    async def reread(self, connection: Connection, id: int) -> Held:
-        """A row that `alone` gave to this connection, as it is now."""
+    async def reread(self, connection: Connection, id: int) -> Held | None:
+        """A row by its number, as whoever has it to himself sees it."""
         found = await (await connection.execute(ONE, [id])).fetchone()
-        assert found is not None
-        return _held(found)
+        return None if found is None else _held(found)
+
+    async def last_step(self, connection: Connection, id: int) -> What:
+        """What was done last with a row."""
+        found = await (await connection.execute(LAST_STEP, [id])).fetchone()
+        assert found is not None, "every row has the step with which it came"
+        what: What = found[0]
+        return what
 
     async def take(
         self,
@@ -267,8 +284,8 @@ class Quarantine:
         *,
         state: State = "waiting",
         problems: Sequence[Problem] | None = None,
-    ) -> None:
-        """Record a step, and what the row is from now on, in one transaction."""
+    ) -> Held:
+        """Record a step, and what the row is from now on, in one transaction; the row then."""
         corrections = dict(held.corrections) | dict(step.corrections)
         left = held.problems if problems is None else problems
         who = (step.actor.organisation, step.actor.role, step.actor.ref)
@@ -281,6 +298,13 @@ class Quarantine:
                 STEP,
                 [held.id, step.at, step.what, *who, step.why, given, list(step.positions), held.id],
             )
+        return replace(
+            held,
+            state=state,
+            problems=left,
+            corrections=corrections,
+            positions=list(step.positions),
+        )
 
 
 def written(problems: Sequence[Problem]) -> str:

@@ -137,6 +137,14 @@ class UnknownType(LedgerError):
     zh = "没有事件类型 {type}。"
 
 
+class UnknownRow(LedgerError):
+    """There is no row {row} in quarantine."""
+
+    code = "unknown-row"
+    status = 404
+    zh = "待核区没有编号为 {row} 的行。"
+
+
 class MethodNotAllowed(LedgerError):
     """{path} does not know the method {method}; it knows {allowed}."""
 
@@ -173,6 +181,20 @@ class KeyTaken(LedgerError):
 
     code = "key-taken"
     zh = "前面已有一行使用相同的键，但内容不同。"
+
+
+class RowSettled(LedgerError):
+    """Row {row} is settled: it was {how}."""
+
+    code = "row-settled"
+    zh = "第 {row} 号待核行已办结：{how}。"
+
+
+class AcceptanceBegun(LedgerError):
+    """Row {row} is recorded: its acceptance was cut off before that was noted. Accept it again."""
+
+    code = "acceptance-begun"
+    zh = "第 {row} 号待核行已入账，但核准在登记办结之前中断；请再次核准。"
 
 
 class BodyTooLarge(LedgerError):
@@ -232,6 +254,25 @@ class SchemaBroken(LedgerError):
     def __init__(self, flaws: Sequence[Flaw]) -> None:
         super().__init__(count=len(flaws))
         self.flaws = flaws
+
+
+class RowNotUnderstood(LedgerError):
+    """Row {row} cannot be recorded as it is: {reasons}."""
+
+    code = "row-not-understood"
+    zh = "第 {row} 号待核行尚不能入账：{reasons}。"
+
+    def __init__(self, *, row: object, reasons: Words, flaws: Sequence[Flaw] = ()) -> None:
+        super().__init__(row=row, reasons=reasons)
+        self.flaws = flaws
+
+
+class UnknownColumn(LedgerError):
+    """The row has no column {unknown} and its commands no such field; there are {known}."""
+
+    code = "unknown-column"
+    status = 422
+    zh = "该行没有列 {unknown}，所记命令也没有该字段；可更正的有：{known}。"
 
 
 class Internal(LedgerError):

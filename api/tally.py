@@ -150,10 +150,12 @@ class Account:
         outcome = Outcome(row.line, row.key, "quarantined", problems=row.problems)
         self._close(outcome._replace(quarantine=number))
 
-    def quarantined_before(self, row: Unread, number: int) -> None:
-        """The row waits in quarantine since an earlier run."""
+    def quarantined_before(
+        self, row: Row | Unread, problems: Sequence[Problem], number: int
+    ) -> None:
+        """The row waits in quarantine since an earlier run, for these reasons."""
         self.tally.already_quarantined += 1
-        outcome = Outcome(row.line, row.key, "quarantined-before", problems=row.problems)
+        outcome = Outcome(row.line, row.key, "quarantined-before", problems=problems)
         self._close(outcome._replace(quarantine=number))
 
     def rejected_before(self, row: Row | Unread, number: int) -> None:

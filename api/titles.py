@@ -199,6 +199,11 @@ TITLES: dict[str, Title] = {
         "没有该事件类型",
         Words("See GET /v1/schemas.", "见 GET /v1/schemas。"),
     ),
+    "unknown-row": _title(
+        "No such row in quarantine",
+        "没有该待核行",
+        Words("See GET /v1/quarantine.", "见 GET /v1/quarantine。"),
+    ),
     "method-not-allowed": _title(
         "Method not allowed", "不支持该方法", Words("See the header Allow.", "见响应头 Allow。")
     ),
@@ -213,6 +218,17 @@ TITLES: dict[str, Title] = {
         "Key of an earlier line",
         "键与前面的行重复",
         Words("Give every line a key of its own.", "请为每一行使用不同的键。"),
+    ),
+    "row-settled": _title("Row already settled", "该行已办结", NOTHING),
+    "acceptance-begun": _title(
+        "Acceptance was cut off",
+        "核准曾中断",
+        Words("Accept the row once more.", "请再次核准该行。"),
+    ),
+    "row-not-understood": _title(
+        "Row not understood",
+        "该行尚不能入账",
+        Words("Correct every place named in errors.", "请更正 errors 中列出的各处。"),
     ),
     "body-too-large": _title(
         "Body too large", "请求体过大", Words("Send less at once.", "请减少单次提交的内容。")
@@ -243,6 +259,7 @@ TITLES: dict[str, Title] = {
         "不符合模式",
         Words("Correct every place named in errors.", "请更正 errors 中列出的各处。"),
     ),
+    "unknown-column": _title("No such column or field", "没有该列或字段", MEND),
     "internal": _title("Internal error", "内部错误", TELL),
     "too-many-streams": _title("Too many streams", "事件流过多", AGAIN),
     "too-many-imports": _title("Too many imports", "导入过多", AGAIN),

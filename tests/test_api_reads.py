@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from api import answers
+from api import answers, readiness
 from api.roles import ROLES
 from ledger.database import Database
 from ledger.vocabulary import EVENT_TYPES, SCHEMA_PREFIX
@@ -384,7 +384,7 @@ def test_alive_and_ready(served: Served) -> None:
     assert served.get("/healthz").json() == {"status": "alive"}
     response = served.get("/readyz")
     found = response.json()
-    answers.Readiness.model_validate(found)
+    readiness.Readiness.model_validate(found)
     assert response.status_code == 200
     assert found["ready"] is True
     assert found["head"] == served.head()

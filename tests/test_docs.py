@@ -16,6 +16,9 @@ from api.jsonlines import ACTS, FACTS, ImportLine
 from api.lineanswers import ImportSummary, LineAnswer
 from api.openapi import READS
 from api.problems import refusals_by_code
+from api.quarantine_routes import ACTS as QUARANTINE_ACTS
+from api.quarantine_routes import READS as QUARANTINE_READS
+from api.quarantine_routes import Act
 from api.settings import PREFIX, Settings
 from api.titles import TITLES
 from ledger.vocabulary import EVENT_TYPES
@@ -53,6 +56,16 @@ def test_every_read_stands_in_the_api_document() -> None:
     assert len(READS) >= 10
     missing = [path for path in READS if f"GET {path}" not in text_of("api.md")]
     assert not missing
+
+
+@pytest.mark.parametrize("act", QUARANTINE_ACTS, ids=lambda act: act.path)
+def test_every_verdict_stands_in_the_api_document(act: Act) -> None:
+    assert f"| `POST {act.path}` |" in text_of("api.md")
+
+
+@pytest.mark.parametrize("path", QUARANTINE_READS)
+def test_what_is_read_of_the_quarantine_stands_in_the_api_document(path: str) -> None:
+    assert f"| `GET {path}` |" in text_of("api.md")
 
 
 def test_every_setting_stands_in_the_settings_document_with_its_default() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import psycopg
@@ -11,8 +14,10 @@ from api.holding import Holding
 from api.imports import Import
 from api.mapping import Importing, mapping_of
 from api.quarantine import Entry, Quarantine, Waiting, waiting_of
+from api.refusals import RowNotUnderstood, RowSettled, UnknownColumn, UnknownRow
 from api.rehearsal import Rehearsal
 from api.tally import Account, Issue, Tally
+from api.verdict import Accepted, Verdicts
 from ledger.database import READER_ROLE
 from ledger.envelope import decode
 from ledger.events import PenaltyImposed
@@ -203,8 +208,7 @@ def test_a_mended_mapping_records_what_waits_and_settles_it(office: Office) -> N
     [left] = office.waiting()
     assert left.line == 3
     [settled] = office.quarantine.listed(None, state="recorded")
-    # Where the row's first event stands, which is the registration before its penalty.
-    assert list(settled.positions) == [office.ledger.head() - 1]
+    assert list(settled.positions) == [office.ledger.head()]
     assert [step.what for step in office.quarantine.steps(settled.id)] == [
         "quarantined",
         "recorded",
@@ -296,3 +300,300 @@ def test_the_service_cannot_change_what_the_row_was(office: Office, column: str)
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute(f"UPDATE intake.rows SET {column} = {column}".encode())
+
+
+# --- Verdicts ------------------------------------------------------------------------------------
+
+WHY = "与营业执照核对"
+OFFICER = Actor("CN-REG-1", "registrar", "0198c7a0-0000-7000-8000-0000000000a1")
+
+
+def verdicts(office: Office) -> Verdicts:
+    """Verdicts at a desk of their own, as in a new process."""
+    return Verdicts(Quarantine(office.ledger), Desk(office.ledger), digest=digest)
+
+
+def steps(office: Office, id: int) -> list[str]:
+    """What was done with a row."""
+    return [step.what for step in office.quarantine.steps(id)]
+
+
+@pytest.fixture
+def two(office: Office) -> tuple[int, int]:
+    """A row with a wrong check character, and one of an unknown type."""
+    office.take()
+    first, second = office.waiting()
+    return first.id, second.id
+
+
+def test_a_wrong_check_character_is_corrected_and_recorded(
+    office: Office, two: tuple[int, int]
+) -> None:
+    async def decide() -> Accepted:
+        desk = verdicts(office)
+        held = await desk.correct(two[0], OFFICER, {"code": given.PROVIDER.lower()}, WHY)
+        assert held.problems == []
+        return await desk.accept(two[0], OFFICER, WHY)
+
+    accepted = office.run(decide())
+    assert not accepted.repeated
+    [receipt] = accepted.receipts
+    event = decode(office.ledger.read_at([receipt.position])[0].state)
+    assert event.actor == OFFICER
+    assert event.subject == given.PROVIDER
+    assert isinstance(event.data, PenaltyImposed)
+    # The evidence is the row as it came, wrong character and all.
+    assert event.data.evidence[0].sha256 == sha256(WRONG_CHECK.strip().encode()).hexdigest()
+    assert WHY.encode() not in b"".join(row.state for row in office.ledger.read(0, 100))
+    held = office.quarantine.held(two[0])
+    assert held is not None
+    assert (held.state, held.positions) == ("accepted", [receipt.position])
+    assert steps(office, two[0]) == ["quarantined", "corrected", "accepting", "accepted"]
+    assert [(step.actor, step.why) for step in office.quarantine.steps(two[0])[1:]] == [
+        (OFFICER, WHY)
+    ] * 3
+    tally = office.take()
+    assert (tally.already_recorded, tally.already_quarantined) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "corrections",
+    [
+        {"type": "虚假宣传"},
+        {"penalty.family": "AD_FALSE_CLAIM"},
+        {"penalty.family": "NO_SUCH", "type": "虚假宣传"},
+        {"type": "虚假宣传", "penalty.obligation": "true", "penalty.mitigation": "COMPENSATED"},
+        {"penalty.family": "FAKE_TRAFFIC", "penalty.issuer.name": "某省市场监督管理局"},
+        {"penalty.family": "FAKE_TRAFFIC", "day": "2026-01-09", "penalty.ended_on": "2026-01-12"},
+    ],
+)
+def test_a_person_gives_cells_and_fields(
+    office: Office, two: tuple[int, int], corrections: dict[str, str]
+) -> None:
+    wrong = "NO_SUCH" in corrections.values()
+
+    async def decide() -> PenaltyImposed | None:
+        desk = verdicts(office)
+        more = {"grade": "S2"} if corrections.get("penalty.family") != "FAKE_TRAFFIC" else {}
+        await desk.correct(two[1], OFFICER, corrections | more, WHY)
+        if wrong:
+            with pytest.raises(RowNotUnderstood, match="family 'NO_SUCH' is not in rulebook"):
+                await desk.accept(two[1], OFFICER, WHY)
+            return None
+        await desk.accept(two[1], OFFICER, WHY)
+        return office.penalties()[-1]
+
+    found = office.run(decide())
+    if found is None:
+        held = office.quarantine.held(two[1])
+        assert held is not None
+        assert held.state == "waiting"
+        assert [one.code for one in held.problems] == ["code-not-in-force"]
+        assert steps(office, two[1])[-2:] == ["accepting", "declined"]
+        return
+    assert found.family == corrections.get("penalty.family", "AD_FALSE_CLAIM")
+    assert found.obligation == ("penalty.obligation" in corrections)
+    assert found.mitigation == (["COMPENSATED"] if "penalty.mitigation" in corrections else [])
+    assert found.issuer.name == corrections.get("penalty.issuer.name", "某市市场监督管理局")
+    assert str(found.occurred_on) == corrections.get("day", "2026-01-07")
+
+
+def test_what_is_still_not_understood_is_refused_with_every_reason(
+    office: Office, two: tuple[int, int]
+) -> None:
+    async def decide() -> None:
+        desk = verdicts(office)
+        with pytest.raises(RowNotUnderstood, match="should be H, not J") as refused:
+            await desk.accept(two[0], OFFICER, WHY)
+        assert "校验码应为 H" in refused.value.chinese()
+        held = await desk.correct(two[0], OFFICER, {"day": "昨日", "identifier": "X"}, WHY)
+        assert {(one.field, one.code) for one in held.problems} == {
+            ("identifier", "invalid-identifier"),
+            ("occurred_on", "bad-day"),
+            ("decided_on", "bad-day"),
+            ("served_on", "bad-day"),
+        }
+        with pytest.raises(RowNotUnderstood) as refused:
+            await desk.accept(two[0], OFFICER, WHY)
+        assert len(refused.value.flaws) == 4
+
+    office.run(decide())
+    assert steps(office, two[0]) == ["quarantined", "corrected"]
+    assert len(office.waiting()) == 2
+    assert len(office.penalties()) == 1
+
+
+def test_a_correction_names_what_there_is(office: Office, two: tuple[int, int]) -> None:
+    async def decide() -> None:
+        desk = verdicts(office)
+        for name in ("nothing", "penalty.nothing", "family", "register.origin", "penalty.evidence"):
+            with pytest.raises(UnknownColumn, match=r"no, code, name, .*penalty\.family"):
+                await desk.correct(two[0], OFFICER, {"code": "x", name: "y"}, WHY)
+        before = await desk.correct(two[0], OFFICER, {"code": "x"}, WHY)
+        assert await desk.correct(two[0], OFFICER, {"code": " x "}, "once more") == before
+
+    office.run(decide())
+    assert steps(office, two[0]) == ["quarantined", "corrected"]
+
+
+def test_a_rejected_row_stays_out_whatever_the_mapping_says_later(
+    office: Office, two: tuple[int, int]
+) -> None:
+    async def decide() -> None:
+        desk = verdicts(office)
+        held = await desk.reject(two[1], OFFICER, "重复报送")
+        assert held.state == "rejected"
+        assert (await desk.reject(two[1], OFFICER, "again")).state == "rejected"
+        for refused in (
+            desk.accept(two[1], OFFICER, WHY),
+            desk.correct(two[1], OFFICER, {"type": "x"}, WHY),
+        ):
+            with pytest.raises(RowSettled, match="is settled: it was rejected"):
+                await refused
+
+    office.run(decide())
+    assert steps(office, two[1]) == ["quarantined", "rejected"]
+    for text in (PENALTIES, MENDED):
+        tally = office.take(text=text)
+        assert (tally.already_rejected, tally.already_quarantined) == (1, 1)
+        assert (4, "row", "rejected", "rejected-before") in office.told()
+    assert len(office.penalties()) == 1
+
+
+def test_an_accepted_row_is_settled_and_answered_again(
+    office: Office, two: tuple[int, int]
+) -> None:
+    async def decide() -> None:
+        desk = verdicts(office)
+        await desk.correct(two[1], OFFICER, {"penalty.family": "FAKE_TRAFFIC"}, WHY)
+        first = await desk.accept(two[1], OFFICER, WHY)
+        again = await verdicts(office).accept(two[1], given.REGISTRAR, "whatever")
+        assert again == Accepted(first.receipts, repeated=True)
+        for refused in (
+            desk.reject(two[1], OFFICER, WHY),
+            desk.correct(two[1], OFFICER, {"type": "x"}, WHY),
+        ):
+            with pytest.raises(RowSettled, match="was accepted"):
+                await refused
+
+    office.run(decide())
+    # Whatever a mended mapping makes of it by now.
+    for text in (PENALTIES, MENDED, MENDED.replace("FAKE_TRAFFIC", "AD_ABSOLUTE")):
+        tally = office.take(text=text)
+        assert (tally.recorded, tally.already_recorded, tally.refused) == (0, 2, 1)
+
+
+def test_a_row_that_a_person_is_correcting_is_left_to_him(
+    office: Office, two: tuple[int, int]
+) -> None:
+    office.run(verdicts(office).correct(two[1], OFFICER, {"type": "虚假宣传"}, WHY))
+    tally = office.take(text=MENDED)
+    assert (tally.recorded, tally.already_quarantined) == (0, 2)
+    assert (4, "row", "in-hand", "quarantined-before") in office.told()
+
+
+def test_nobody_decides_the_rows_of_another_organisation(
+    office: Office, two: tuple[int, int]
+) -> None:
+    stranger = Actor("CN-REG-2", "registrar", OFFICER.ref)
+
+    async def decide() -> None:
+        desk = verdicts(office)
+        for id in (two[0], 999):
+            for refused in (
+                desk.accept(id, stranger, WHY),
+                desk.reject(id, stranger, WHY),
+                desk.correct(id, stranger, {"code": "x"}, WHY),
+            ):
+                with pytest.raises(UnknownRow, match=f"There is no row {id} in quarantine"):
+                    await refused
+
+    office.run(decide())
+    assert steps(office, two[0]) == ["quarantined"]
+
+
+def test_a_row_of_a_ledger_fact_recorded_before_is_declined(
+    office: Office, two: tuple[int, int]
+) -> None:
+    """Corrected into the row that is recorded already, it is another fact under the same key."""
+
+    async def decide() -> None:
+        desk = verdicts(office)
+        await desk.correct(two[0], OFFICER, {"no": "1", "code": given.PROVIDER}, WHY)
+        with pytest.raises(RowNotUnderstood, match="recorded before, with other content"):
+            await desk.accept(two[0], OFFICER, WHY)
+        assert (await desk.reject(two[0], OFFICER, "重复报送")).state == "rejected"
+
+    office.run(decide())
+    assert steps(office, two[0])[-3:] == ["accepting", "declined", "rejected"]
+
+
+def test_a_row_that_only_registers_tells_where_its_provider_begins(office: Office) -> None:
+    text = PENALTIES.split('[[record]]\ncommand = "penalty"', maxsplit=1)[0]
+    office.take(HEADER + WRONG_CHECK, text)
+    [row] = office.waiting()
+
+    async def decide() -> Accepted:
+        desk = verdicts(office)
+        await desk.correct(row.id, OFFICER, {"identifier": given.PROVIDER}, WHY)
+        return await desk.accept(row.id, OFFICER, WHY)
+
+    [receipt] = office.run(decide()).receipts
+    assert (receipt.position, receipt.version) == (2, 1)
+
+
+def test_a_recipe_that_cannot_be_read_any_more_is_told(office: Office) -> None:
+    office.take()
+    [row, _] = office.waiting()
+    with office.ledger.database.connect(role=None) as connection:
+        connection.execute("ALTER TABLE intake.recipes DISABLE TRIGGER ALL")
+        connection.execute("UPDATE intake.recipes SET text = 'name = \"x\"'")
+    with pytest.raises(RowNotUnderstood, match="mapping: identifier: Field required"):
+        office.run(verdicts(office).accept(row.id, OFFICER, WHY))
+
+
+# --- At once, and cut off ------------------------------------------------------------------------
+
+
+def test_sixteen_threads_accept_and_it_is_recorded_once(
+    office: Office, two: tuple[int, int]
+) -> None:
+    office.run(verdicts(office).correct(two[1], OFFICER, {"penalty.family": "FAKE_TRAFFIC"}, WHY))
+    begin = threading.Barrier(16)
+
+    def accept(_: int) -> Accepted:
+        begin.wait()
+        return asyncio.run(verdicts(office).accept(two[1], OFFICER, WHY))
+
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(accept, range(16)))
+    assert sorted(one.repeated for one in answers) == [False] + [True] * 15
+    assert len({one.receipts[0].position for one in answers}) == 1
+    assert len(office.penalties()) == 2
+    assert steps(office, two[1]).count("accepted") == 1
+
+
+def test_accepting_and_rejecting_at_once_leaves_one_decision(
+    office: Office, two: tuple[int, int]
+) -> None:
+    office.run(verdicts(office).correct(two[1], OFFICER, {"penalty.family": "FAKE_TRAFFIC"}, WHY))
+    begin = threading.Barrier(8)
+
+    def decide(number: int) -> str:
+        desk = verdicts(office)
+        begin.wait()
+        try:
+            if number % 2:
+                asyncio.run(desk.reject(two[1], OFFICER, WHY))
+                return "rejected"
+            asyncio.run(desk.accept(two[1], OFFICER, WHY))
+        except RowSettled:
+            return "settled"
+        return "accepted"
+
+    with ThreadPoolExecutor(8) as threads:
+        ends = set(threads.map(decide, range(8)))
+    held = office.quarantine.held(two[1])
+    assert held is not None
+    assert ends == {"settled", held.state}
+    assert len(office.penalties()) == 1 + (held.state == "accepted")

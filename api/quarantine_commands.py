@@ -1,0 +1,249 @@
+"""`chengxin quarantine`: what waits for a person, and what a person decides.
+
+What a command alone needs is imported when it runs, so that the small ones answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.options import OPERATOR, DataDir, Json, run, settings_of, tokens_of
+from api.start import interruptible
+from api.terminal import USAGE, fail, put, put_json, tell, words
+from ledger.identity import Actor
+from ledger.store import Ledger, system_clock
+
+if TYPE_CHECKING:
+    from api.quarantine import Entry, Held, Step
+    from api.quarantine_json import RowVerdict
+    from api.verdict import Verdicts
+
+app = typer.Typer(no_args_is_help=True)
+
+Number = Annotated[int, typer.Argument(metavar="ID", min=1, help=words("Its number.", "编号。"))]
+Why = Annotated[str, typer.Option(help=words("Why, in words.", "理由。"))]
+Org = Annotated[str, typer.Option(help=words("Whose import it was.", "导入该行的机构代码。"))]
+Ref = Annotated[
+    str,
+    typer.Option(
+        envvar="CHENGXIN_REF",
+        help=words("Who decides: a random reference (UUID).", "办理人员的随机编号（UUID）。"),
+    ),
+]
+
+
+class Wanted(StrEnum):
+    """Which rows are listed."""
+
+    waiting = "waiting"
+    accepted = "accepted"
+    rejected = "rejected"
+    recorded = "recorded"
+    all = "all"
+
+
+@app.command("list", help=words("The rows that wait for a person.", "列出待核行。"))
+def list_rows(
+    state: Annotated[
+        Wanted, typer.Option(help=words("What became of them.", "办理状态。"))
+    ] = Wanted.waiting,
+    name: Annotated[
+        str | None, typer.Option("--import", help=words("Of this import.", "导入（映射）名称。"))
+    ] = None,
+    org: Annotated[
+        str | None, typer.Option(help=words("Of this organisation.", "导入机构代码。"))
+    ] = None,
+    after: Annotated[int, typer.Option(min=0, help=words("After this one.", "自此编号之后。"))] = 0,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help=words("At most.", "最多行数。"))
+    ] = 100,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin quarantine list`."""
+    with _ledger(data_dir) as ledger:
+        from api.quarantine import Quarantine, waiting_of
+        from api.quarantine_json import shown
+
+        found = Quarantine(ledger).listed(
+            org,
+            state=None if state is Wanted.all else state.value,
+            name=name,
+            after=after,
+            limit=limit,
+        )
+        waiting = waiting_of(ledger).rows
+    if as_json:
+        put_json({"rows": [shown(one) for one in found], "waiting": waiting})
+        return
+    for one in found:
+        put(_line(one))
+    tell(words(f"{waiting:,} waiting in all.", f"待核共 {waiting:,} 行。"))
+
+
+@app.command(help=words("A row with its reasons, cells and history.", "查看一行的原因与经过。"))
+def show(id: Number, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """`chengxin quarantine show`."""
+    with _ledger(data_dir) as ledger:
+        from api.quarantine import Quarantine
+        from api.refusals import UnknownRow
+
+        quarantine = Quarantine(ledger)
+        held = quarantine.held(id)
+        if held is None:
+            raise UnknownRow(row=id)
+        _show(held, quarantine.steps(id), as_json=as_json)
+
+
+@app.command(help=words("Say what cells or fields should be.", "更正单元格或字段。"))
+def correct(
+    id: Number,
+    given: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="COLUMN=VALUE",
+            help=words("A column, or a field as penalty.family.", "列名或命令字段。"),
+        ),
+    ],
+    why: Why,
+    ref: Ref,
+    org: Org = OPERATOR,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin quarantine correct`."""
+    pairs = [one.partition("=") for one in given]
+    if not all(name and sign for name, sign, _ in pairs):
+        fail(USAGE, words("--set is written COLUMN=VALUE", "--set 应写作 列名=值"))
+    cells = {name: value for name, _, value in pairs}
+    from api.quarantine_json import RowCorrection
+
+    asked = _valid(RowCorrection, {"set": cells, "why": why})
+    assert isinstance(asked, RowCorrection)
+    with _verdicts(data_dir) as (verdicts, quarantine):
+        held = run(verdicts.correct(id, _actor(org, ref), asked.set, asked.why))
+        _show(held, quarantine.steps(id), as_json=as_json)
+
+
+@app.command(help=words("Record the row as it is corrected.", "核准入账。"))
+def accept(
+    id: Number,
+    why: Why,
+    ref: Ref,
+    org: Org = OPERATOR,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin quarantine accept`."""
+    from api.quarantine_json import RowVerdict, receipts_of
+
+    asked = _valid(RowVerdict, {"why": why})
+    with _verdicts(data_dir) as (verdicts, _):
+        accepted = run(verdicts.accept(id, _actor(org, ref), asked.why))
+    if as_json:
+        receipts = receipts_of(accepted)
+        put_json({"row": id, "receipts": receipts, "repeated": accepted.repeated})
+        return
+    places = ", ".join(str(one.position) for one in accepted.receipts)
+    if accepted.repeated:
+        tell(words(f"Accepted before, at {places}.", f"此前已核准入账，位置 {places}。"))
+    else:
+        tell(words(f"Accepted, at {places}.", f"已核准入账，位置 {places}。"))
+
+
+@app.command(help=words("Keep the row out for good.", "退回，不予入账。"))
+def reject(
+    id: Number,
+    why: Why,
+    ref: Ref,
+    org: Org = OPERATOR,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin quarantine reject`."""
+    from api.quarantine_json import RowVerdict
+
+    asked = _valid(RowVerdict, {"why": why})
+    with _verdicts(data_dir) as (verdicts, quarantine):
+        held = run(verdicts.reject(id, _actor(org, ref), asked.why))
+        _show(held, quarantine.steps(id), as_json=as_json)
+
+
+def _actor(org: str, ref: str) -> Actor:
+    try:
+        return Actor(org, "registrar", ref)
+    except ValueError as error:
+        fail(USAGE, str(error))
+
+
+def _valid(model: type[RowVerdict], given: Mapping[str, Any]) -> RowVerdict:
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        reasons = [f"--{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        fail(USAGE, "; ".join(reasons))
+
+
+@contextmanager
+def _ledger(data_dir: Path | None) -> Iterator[Ledger]:
+    with interruptible():
+        from api.storage import database_of
+    with (
+        database_of(settings_of(data_dir=data_dir)) as database,
+        Ledger(database, clock=system_clock) as ledger,
+    ):
+        yield ledger
+
+
+@contextmanager
+def _verdicts(data_dir: Path | None) -> Iterator[tuple[Verdicts, Any]]:
+    with interruptible():
+        from api.quarantine import Quarantine
+        from api.verdict import Verdicts
+    tokens = tokens_of(settings_of(data_dir=data_dir))
+    with _ledger(data_dir) as ledger:
+        from ledger.handle import Desk
+
+        quarantine = Quarantine(ledger)
+        yield Verdicts(quarantine, Desk(ledger), digest=tokens.digest), quarantine
+
+
+def _line(entry: Entry) -> str:
+    reasons = [f"{one.field}: {words(*one.reason)}" for one in entry.problems]
+    where = f"{entry.file}:{entry.line}"
+    parts = (str(entry.id), entry.state, entry.organisation, entry.name, where, entry.subject)
+    return "  ".join([*parts, words("; ", "；").join(reasons)])
+
+
+def _show(held: Held, steps: list[Step], *, as_json: bool) -> None:
+    """A row with all that is known of it, on stdout."""
+    if as_json:
+        from api.quarantine_json import shown_in_full
+
+        put_json(shown_in_full(held, steps))
+        return
+    put("  ".join([str(held.id), held.state, held.organisation, held.name]))
+    put(f"{held.file}:{held.line}  {held.subject}")
+    put(words("Reasons:", "原因："))
+    for problem in held.problems:
+        put(f"  {problem.field}: {words(*problem.reason)} [{problem.code}]")
+    put(words("Row:", "内容："))
+    for name, text in held.cells.items():
+        new = held.corrections.get(name)
+        put(f"  {name} = {text}" + ("" if new is None else f"  →  {new}"))
+    for name, text in held.corrections.items():
+        if name not in held.cells:
+            put(f"  {name}  →  {text}")
+    put(words("History:", "经过："))
+    for step in steps:
+        who = f"{step.actor.organisation} {step.actor.ref}"
+        put(f"  {step.at.isoformat(timespec='seconds')}  {step.what}  {who}  {step.why}".rstrip())
