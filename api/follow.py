@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
 
+ANSWER_SECONDS = 15.0
+"""More than a server whose database is frozen takes to say so."""
 SILENCE_SECONDS = 45.0
 """Three heartbeats: a connection silent for longer is dead."""
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -42,13 +44,13 @@ class Site:
         self.path = parts.path.rstrip("/")
         self.language = {"Accept-Language": language}
 
-    def connection(self) -> HTTPConnection:
-        """A new connection, made when it is used."""
-        return self._kind(self._host, self._port, timeout=SILENCE_SECONDS)
+    def connection(self, seconds: float) -> HTTPConnection:
+        """A new connection, made when it is used, on which so long a silence is waited out."""
+        return self._kind(self._host, self._port, timeout=seconds)
 
     def get(self, path: str, *, allowed: tuple[int, ...]) -> tuple[int, bytes]:
         """Status and body of an answer with one of these statuses. Raises Away or Refused."""
-        connection = self.connection()
+        connection = self.connection(ANSWER_SECONDS)
         try:
             response = _ask(connection, f"{self.path}{path}", self.language, allowed=allowed)
             return response.status, response.read(MAX_ANSWER_BYTES)
@@ -108,7 +110,7 @@ class Feed:
 
     def _stream(self, after: int) -> Iterator[tuple[int, str]]:
         """Position and line of each event; an empty line for a sign of life."""
-        connection = self._site.connection()
+        connection = self._site.connection(SILENCE_SECONDS)
         headers = self._headers | {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
         try:
             response = _ask(connection, f"{self._site.path}/v1/feed", headers, allowed=(200,))

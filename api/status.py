@@ -15,9 +15,10 @@ from typing import Any
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.follow import Site
+from api.follow import Away, Site
 from api.release import VERSION
 from api.survey import Survey, survey
+from api.terminal import words
 from ledger.calendar import SHANGHAI
 from ledger.errors import PURPOSES, Words
 from ledger.store import Ledger
@@ -69,6 +70,13 @@ class State:
 
 def of_server(site: Site, place: str, *, today: date) -> State:
     """What a server says of itself. Raises Away or Refused."""
+    try:
+        return _of_server(site, place, today)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Away(words("what answers there is no ledger", "应答的不是账本服务")) from error
+
+
+def _of_server(site: Site, place: str, today: date) -> State:
     _, body = site.get("/readyz", allowed=(200, 503))
     ready = orjson.loads(body)
     status, body = site.get("/metrics", allowed=(200, 404))
@@ -76,7 +84,12 @@ def of_server(site: Site, place: str, *, today: date) -> State:
     known = {"place": place, "listening": ready["tail"]["healthy"], "head": ready["head"]}
     known |= {"reasons": tuple(ready["reasons"]), "database": ready["head"] is not None}
     projections = {
-        name: Follow(**one, followers=samples.whole("projection_followers", projection=name))
+        name: Follow(
+            position=one["position"],
+            lag=one["lag"],
+            error=one["error"],
+            followers=samples.whole("projection_followers", projection=name),
+        )
         for name, one in ready["projections"].items()
     }
     recorded_at = samples.one("ledger_recorded_timestamp_seconds")
@@ -289,8 +302,8 @@ def _own(figures: Mapping[str, float | None]) -> Iterable[Words]:
         figures[name] for name in ("connections", "connections_limit", "waiting_reads")
     )
     yield Words(
-        f"connections: {used} of {limit}, {reads} reads waiting",
-        f"数据库连接：{used}/{limit}，等待中的查询 {reads} 个",
+        f"read pool: {used} of {limit} connections, {reads} reads waiting",
+        f"查询连接池：{used}/{limit}，等待中的查询 {reads} 个",
     )
     yield Words(f"streams open: {figures['streams']}", f"打开的事件流：{figures['streams']} 个")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ def test_a_server_that_is_well_says_so_first(served: Served, chengxin: Chengxin)
         "scores: position 3, 0 behind, followers 1",
         "disclosure: position 3, 0 behind, followers 1",
         "writes: 3 since the start, half within ",
-        " of 8, 0 reads waiting",
+        " of 8 connections, 0 reads waiting",
         "streams open: 0",
         "quarantine: 1 waiting for a person",
         " MiB on disk",
@@ -172,6 +174,25 @@ def test_something_else_that_answers_is_no_ledger(served: Served, chengxin: Chen
     done = chengxin("status", "--url", f"{url_of(served)}/v1")
     assert (done.returncode, done.stdout) == (3, "")
     assert "404" in done.stderr
+
+
+def test_a_page_that_answers_everything_is_no_ledger(chengxin: Chengxin) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>welcome</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = chengxin("status", "--url", url)
+        server.shutdown()
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"chengxin: {url}: what answers there is no ledger\n"
 
 
 # --- from the database ---------------------------------------------------------------------------
