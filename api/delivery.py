@@ -23,6 +23,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from api import openapi
 from api.arrival import Arrival
@@ -184,6 +185,7 @@ class Delivery:
         work.block_rows = BLOCK_ROWS
         rows = self._answers.expected(lines.arriving(self._arrival.parts()))
         ended_by = await self._run(work.run(rows))
+        bind_contextvars(lines=work.tally.rows, positions=self._answers.positions)
         if isinstance(ended_by, BodyTooLarge | AnswersTooLarge):
             await self._arrival.drain()
         elif ended_by is not None:

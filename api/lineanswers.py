@@ -95,6 +95,8 @@ class LineAnswers:
         """`limit`: how many bytes the answers may take; then no more lines are taken on."""
         self.last_line = 0
         self.unknown = 0
+        self.positions: list[int] = []
+        """The first and the last that a line has got now; nothing before one has."""
         self._language = language
         self._limit = limit
         self._size = 0
@@ -119,6 +121,10 @@ class LineAnswers:
 
     def settle(self, outcome: Outcome) -> None:
         """What became of a line."""
+        got = [one.position for one in outcome.receipts if not one.repeated]
+        if got:
+            known = [*self.positions, *got]
+            self.positions = [min(known), max(known)]
         self._settled[outcome.line] = self._told(outcome)
         while self._expected and (text := self._settled.pop(self._expected[0][0], None)):
             self._expected.popleft()

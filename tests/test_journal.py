@@ -16,6 +16,7 @@ from projections.scores import Scores
 from tests import given
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, serving, wait_until
+from tests.test_deliveries import answers_of, deliver, inspection
 from tests.test_runner import append_raw
 
 
@@ -87,6 +88,20 @@ def test_a_write_is_logged_with_its_position_and_a_refusal_without(served: Serve
     position = answers[0].json()["position"]
     assert [one.get("position") for one in logged] == [position, position, None]
     assert answers[2].json()["request_id"] == logged[2]["request_id"]
+
+
+def test_an_import_is_logged_with_the_first_and_the_last_position(served: Served) -> None:
+    body = b"\n".join(inspection(number) for number in (1, 2, 3))
+    with capture_logs([merge_contextvars]) as logged:
+        answers = [deliver(served, body) for _ in range(2)]
+        wait_until(lambda: len(logged) == 2)
+    lines, _ = answers_of(answers[0])
+    positions = [lines[0]["position"], lines[-1]["position"]]
+    assert positions[0] < positions[1] == served.head()
+    assert [(one["route"], one["lines"], one["positions"]) for one in logged] == [
+        ("/v1/imports", 3, positions),
+        ("/v1/imports", 3, []),
+    ]
 
 
 def test_a_projection_that_stops_says_where(served: Served) -> None:
