@@ -41,13 +41,19 @@ Getter = Callable[[Cells, Raw], object]
 
 
 class BadCell(Exception):
-    """The cell cannot be read as the field; where `doubtful`, a person could say how."""
+    """The cell cannot be read as the field; where `doubtful`, a person could say how.
 
-    def __init__(self, code: str, reason: Words, *, doubtful: bool = False) -> None:
+    `value` is the text that a value table lacks.
+    """
+
+    def __init__(
+        self, code: str, reason: Words, *, doubtful: bool = False, value: str = ""
+    ) -> None:
         super().__init__(reason.en)
         self.code = code
         self.reason = reason
         self.doubtful = doubtful
+        self.value = value
 
 
 class Source(BaseModel):
@@ -257,7 +263,7 @@ def _table_reader(table: Mapping[str, object], *, doubtful: bool) -> Callable[[s
                 f"{shown(text)} is not in the value table, which has {known}",
                 f"{shown(text)} 不在取值表中，表中有：{known}",
             )
-            raise BadCell("not-in-table", why, doubtful=doubtful) from None
+            raise BadCell("not-in-table", why, doubtful=doubtful, value=text) from None
 
     return read
 

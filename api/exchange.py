@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from api import quarantine_commands
 from api.options import NOBODY, OPERATOR, DataDir, Json, settings_of, tokens_of
 from api.start import interruptible
-from api.terminal import REFUSED, USAGE, fail, put_json, tell, told, words
+from api.terminal import REFUSED, USAGE, fail, put, put_json, tell, told, words
 from ledger.identity import Actor
 from ledger.store import system_clock
 
@@ -101,14 +101,10 @@ def import_file(
     """`chengxin import`."""
     with interruptible():
         from api.intake import take_in
-        from api.security import NO_ORGANISATION
         from api.storage import database_of
 
     settings = settings_of(data_dir=data_dir)
-    try:
-        actor = Actor(org, "registrar", NOBODY)
-    except ValueError:
-        fail(USAGE, words(f"--org {org!r}: ", f"--org {org!r}：") + told(NO_ORGANISATION))
+    actor = _actor(org)
     importing = _reader(file, mapping, form)
     digest = tokens_of(settings).digest
     try:
@@ -130,6 +126,54 @@ def import_file(
         put_json(asdict(tally) | {"dry_run": dry_run})
     if tally.unsettled:
         raise typer.Exit(REFUSED)
+
+
+@imports.command(
+    "check",
+    help=words(
+        "Show how rows would be recorded, and what a mapping lacks; writes nothing.",
+        "查看各行将如何记录、映射还缺什么；不写入。",
+    ),
+)
+def check(
+    mapping: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help=words("The mapping.", "映射文件。")),
+    ],
+    file: Rows,
+    rows: Annotated[
+        int, typer.Option(min=0, help=words("How many rows to show.", "显示前几行。"))
+    ] = 3,
+    org: Annotated[str, typer.Option(help=words("Who would record.", "登记机构代码。"))] = OPERATOR,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """`chengxin import check`."""
+    with interruptible():
+        from api.mapping import load_mapping
+        from api.preview import previewed
+        from api.previewtext import json_of, text_of
+
+    settings = settings_of(data_dir=data_dir)
+    found, on_ledger = previewed(
+        file, load_mapping(mapping), settings, actor=_actor(org), rows=rows, clock=system_clock
+    )
+    if as_json:
+        put_json(json_of(found, on_ledger=on_ledger))
+    else:
+        for line in text_of(found, file.name, on_ledger=on_ledger):
+            put(line)
+    if found.tally.unsettled:
+        raise typer.Exit(REFUSED)
+
+
+def _actor(org: str) -> Actor:
+    from api.security import NO_ORGANISATION
+
+    try:
+        return Actor(org, "registrar", NOBODY)
+    except ValueError:
+        fail(USAGE, words(f"--org {org!r}: ", f"--org {org!r}：") + told(NO_ORGANISATION))
 
 
 def _reader(file: Path, mapping: Path | None, form: str | None) -> Any:

@@ -122,7 +122,7 @@ class Importing:
         self.purpose = written.purpose
         self.source = written.source
         self._row = written.row
-        self._columns = {*written.row.key, *written.identifier.columns()}
+        self.columns = {*written.row.key, *written.identifier.columns()}
         self._reasons: list[Words] = []
         self._check_encoding(written.source.encoding)
         self.identifier = self._getter(written.identifier, IDENTIFIER, "identifier")
@@ -135,7 +135,7 @@ class Importing:
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises MappingError if the mapping names a column that the file does not have."""
         reasons = []
-        for name in sorted(self._columns - set(columns)):
+        for name in sorted(self.columns - set(columns)):
             near = difflib.get_close_matches(name, columns, n=1)
             all_of = ", ".join(columns)
             en = f"did you mean {near[0]!r}?" if near else f"it has: {all_of}"
@@ -191,7 +191,7 @@ class Importing:
             text = str(self.identifier(cells, b""))
             return parse_identifier(text)
         except BadCell as bad:
-            problems.append(Problem("identifier", bad.code, bad.reason, bad.doubtful))
+            problems.append(Problem("identifier", bad.code, bad.reason, bad.doubtful, bad.value))
         except InvalidIdentifier as error:
             reason = Words(str(error), error.chinese())
             problems.append(Problem("identifier", error.code, reason, is_doubtful(text)))
@@ -233,7 +233,7 @@ class Importing:
             self._complain("record", en, f"没有命令 {table.command!r}，只有：{known}")
             return Recording(table.command, table.when, Data, {})
         if table.when is not None:
-            self._columns.add(table.when.column)
+            self.columns.add(table.when.column)
         given = GIVEN.get(table.command, {})
         plan = self._plan(model, table.fields, f"record {table.command}", given=given)
         for name, value in given.items():
@@ -276,7 +276,7 @@ class Importing:
             # A plain value is a constant written shortly.
             table = written if isinstance(written, dict) else {"constant": written}
             source = Source.model_validate(table)
-            self._columns.update(source.columns())
+            self.columns.update(source.columns())
         except ValidationError as error:
             self._reasons += [placed(where, *reason) for reason in reasons_of(error)]
             return {}
@@ -308,7 +308,7 @@ def _fill(
         try:
             value = step(cells, raw)
         except BadCell as bad:
-            problems.append(Problem(prefix + name, bad.code, bad.reason, bad.doubtful))
+            problems.append(Problem(prefix + name, bad.code, bad.reason, bad.doubtful, bad.value))
             continue
         if value is not ABSENT:
             values[name] = value

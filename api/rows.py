@@ -19,13 +19,15 @@ from ledger.events import Data
 class Problem(NamedTuple):
     """What is wrong with a row, or was repaired: the field of the command, a code, words.
 
-    `doubtful`: a person who looks at the row can say what is right.
+    `doubtful`: a person who looks at the row can say what is right. `value` is what stands there,
+    where a table lacks it.
     """
 
     field: str
     code: str
     reason: Words
     doubtful: bool = False
+    value: str = ""
 
 
 class Proof(NamedTuple):

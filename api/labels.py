@@ -1,0 +1,120 @@
+"""What the fields of commands and the codes in them are called, in English and Chinese.
+
+Knows the system's own codes; what the rulebook defines brings its words along. A field or code
+that stands in no table is shown as it is; a test sees to it that every field has a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ledger.errors import Words
+from ledger.rulebook import Named, Rulebook
+
+FIELDS: dict[str, Words] = {
+    "category": Words("category", "类别"),
+    "complaint": Words("complaint no.", "投诉编号"),
+    "consent": Words("may be shown", "同意公示"),
+    "contract": Words("contract no.", "合同编号"),
+    "counterparty": Words("counterparty", "合同相对方"),
+    "critical_count": Words("critical findings", "严重问题数"),
+    "decided_on": Words("decided on", "决定日期"),
+    "document_no": Words("document no.", "文书号"),
+    "ended_on": Words("ended on", "行为终了日期"),
+    "entity_kind": Words("kind of entity", "主体类型"),
+    "evidence": Words("evidence", "证据摘要"),
+    "family": Words("kind of finding", "违法失信事项"),
+    "finding": Words("finding", "认定事实"),
+    "ground": Words("ground", "认定依据"),
+    "incident": Words("incident", "事件编号"),
+    "inspection": Words("inspection no.", "检查编号"),
+    "issuer": Words("issuer", "作出机关"),
+    "item": Words("merit", "守信事项"),
+    "kind": Words("kind", "机关种类"),
+    "law_article": Words("legal basis", "法律依据"),
+    "listed_on": Words("listed on", "列入日期"),
+    "minor_count": Words("minor findings", "轻微问题数"),
+    "mitigation": Words("mitigation", "从轻情节"),
+    "name": Words("name", "名称"),
+    "obligation": Words("with an obligation", "附有义务"),
+    "occurred_on": Words("occurred on", "行为日期"),
+    "on": Words("on", "日期"),
+    "origin": Words("origin", "登记来源"),
+    "outcome": Words("outcome", "处理结果"),
+    "public_until": Words("shown until", "公示截止日期"),
+    "reason": Words("reason", "原因"),
+    "referral": Words("referral no.", "移送编号"),
+    "referred_on": Words("referred on", "移送日期"),
+    "result": Words("result", "检查结果"),
+    "serious_count": Words("serious findings", "较重问题数"),
+    "served_on": Words("served on", "送达日期"),
+    "severity": Words("severity", "严重程度"),
+    "severity_reason": Words("written reason", "书面理由摘要"),
+    "shown_from": Words("shown from", "公示起始日期"),
+    "target": Words("fact", "所针对的记录"),
+}
+"""By the last part of a field's name."""
+CODES: dict[str, Mapping[str, Words]] = {
+    "entity_kind": {
+        "ENTERPRISE": Words("enterprise", "企业"),
+        "INDIVIDUAL_BUSINESS": Words("individual business", "个体工商户"),
+        "INSTITUTION": Words("public institution", "事业单位"),
+        "SOCIAL_ORGANISATION": Words("social organisation", "社会组织"),
+    },
+    "origin": {
+        "APPLICATION": Words("application", "申请"),
+        "IMPORT": Words("import", "导入"),
+    },
+    "result": {
+        "CLEAN": Words("clean", "未发现问题"),
+        "MINOR": Words("minor findings", "轻微问题"),
+        "FINDING": Words("findings", "发现问题"),
+        "OBSTRUCTED": Words("obstructed", "拒绝、阻碍检查"),
+    },
+    "outcome": {
+        "SUBSTANTIATED": Words("substantiated", "属实"),
+        "PARTLY": Words("partly substantiated", "部分属实"),
+        "UNSUBSTANTIATED": Words("not substantiated", "不属实"),
+    },
+    "ground": {
+        "JUDGMENT": Words("judgment", "生效判决"),
+        "AWARD": Words("arbitral award", "仲裁裁决"),
+        "SIGNED_MEDIATION": Words("signed mediation", "签署的调解协议"),
+        "ADMISSION": Words("admission", "书面承认"),
+        "UNANSWERED_NOTICE": Words("notice without answer", "逾期未答复"),
+    },
+    "reason": {
+        "QUALIFICATION_EXPIRED": Words("qualification expired", "资质到期"),
+        "INVESTIGATION": Words("investigation", "接受调查"),
+        "PENALTY": Words("penalty", "受到处罚"),
+        "OWN_REQUEST": Words("own request", "自行申请"),
+        "VOLUNTARY": Words("voluntary", "自愿退出"),
+        "DEREGISTERED": Words("deregistered", "注销登记"),
+        "EXPELLED": Words("expelled", "清退"),
+    },
+}
+"""The codes of the system itself, by field."""
+
+
+def field_words(path: str) -> Words:
+    """The name of a field such as `finding.issuer.kind`."""
+    parts = [FIELDS.get(part, Words(part, part)) for part in path.split(".")]
+    return Words(", ".join(one.en for one in parts), "·".join(one.zh for one in parts))
+
+
+def code_words(path: str, code: str, rulebook: Rulebook) -> Words | None:
+    """What a code in a field means; None where it is none that has words."""
+    field = path.rpartition(".")[2]
+    items = rulebook.items
+    named: dict[str, Mapping[str, Named]] = {
+        "category": items.categories,
+        "family": items.families,
+        "severity": items.severities,
+        "mitigation": items.mitigations,
+        "item": items.merits,
+        "kind": items.issuers,
+    }
+    if field in CODES:
+        return CODES[field].get(code)
+    found = named.get(field, {}).get(code)
+    return None if found is None else Words(found.en, found.zh)
