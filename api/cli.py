@@ -202,6 +202,7 @@ def _failure(error: Exception) -> tuple[int, str] | None:
 
     from api.complaint import MappingError
     from api.csvfile import NoHeader
+    from api.reach import OnThisMachineOnly
     from api.security import KeyFileError
     from api.serve import PortTaken
     from ledger.database import MigrationError
@@ -219,7 +220,7 @@ def _failure(error: Exception) -> tuple[int, str] | None:
         return USAGE if isinstance(error, MappingError) else REFUSED, told(error.reason)
     kinds: list[tuple[int, tuple[type[Exception], ...]]] = [
         (UNAVAILABLE, (psycopg.OperationalError, EmbeddedError, PortTaken)),
-        (USAGE, (KeyFileError,)),
+        (USAGE, (KeyFileError, OnThisMachineOnly)),
         (REFUSED, (MigrationError, OSError)),
     ]
     for code, classes in kinds:

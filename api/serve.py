@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from api.app import create_app, make_server
 from api.options import run as run_to_end
+from api.reach import Reach
 from api.security import Tokens
 from api.settings import Settings
 from api.terminal import INTERRUPTED, words
@@ -171,7 +172,10 @@ def serve(
     ending: Ending,
     announce: Callable[[], None],
 ) -> None:
-    """Serve until a signal ends it; `announce` is called when the first request can be answered."""
+    """Serve until a signal ends it; `announce` is called when the first request can be answered.
+
+    Raises OnThisMachineOnly.
+    """
     app = create_app(
         ledger=house.ledger,
         tail=house.tail,
@@ -186,25 +190,30 @@ def serve(
     # Signals are ours: uvicorn would raise them once more when it has stopped.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
 
+    reach = Reach(house.scores, house.tail, listener)
+
     async def run() -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not (server.started or serving.done()):  # noqa: ASYNC110 uvicorn tells nobody
             await asyncio.sleep(0.01)
-        working: asyncio.Task[None] | None = None
+        others = [asyncio.create_task(reach.watch(end))]
         if server.started and not ending.asked:
             announce()
         if with_worker and server.started:
-            working = asyncio.create_task(work(app.state.desk, house.disclosure, clock=house.clock))
+            duties = work(app.state.desk, house.disclosure, clock=house.clock)
+            others.append(asyncio.create_task(duties))
         await serving
-        if working is not None:
-            working.cancel()
-            await asyncio.wait([working])
+        for one in others:
+            one.cancel()
+        await asyncio.wait(others)
 
     def end() -> None:
         server.should_exit = True
 
     with house.living(ending, follow=with_worker), ending.by(end):
+        reach.check()
         run_to_end(run())
+    reach.complain()
 
 
 def labour(house: House, *, ending: Ending) -> None:

@@ -117,3 +117,12 @@ def test_the_links_between_the_documents_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_picture_is_of_invented_data_and_says_so() -> None:
+    """Real sets are no material for pictures, not even to show the system (docs/imports)."""
+    pages = [path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"))]
+    shown = [found for text in pages for found in re.findall(r"!\[(.*?)\]\((.*?)\)", text)]
+    assert shown
+    assert all("invented" in caption for caption, _ in shown)
+    assert {path.name for path in DOCS.rglob("*.png")} == {Path(target).name for _, target in shown}

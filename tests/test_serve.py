@@ -314,6 +314,61 @@ def test_two_share_a_data_dir_and_the_first_may_leave(
     assert server_is_down(data_dir)
 
 
+def open_test_data(data_dir: Path) -> None:
+    """`chengxin open` of a ledger for test data."""
+    names = ("--name", "Test", "--origin", "test.example/x", "--purpose", "test-data")
+    opening = Process("open", *names, "--data-dir", data_dir)
+    assert opening.ended()[0] == 0, opening.err
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can listen on IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_test_data_are_served_on_this_machine_only(data_dir: Path, started: list[Process]) -> None:
+    open_test_data(data_dir)
+    keys = {"CHENGXIN_KEY_DIR": str(data_dir / "keys")}
+    mine, everybodys = ["127.0.0.1", "localhost"], ["0.0.0.0"]
+    if has_ipv6():
+        mine, everybodys = [*mine, "::1"], [*everybodys, "::"]
+    for host in everybodys:
+        process = Process("serve", "--host", host, "--port", 0, "--data-dir", data_dir, **keys)
+        started.append(process)
+        assert process.ended()[0] == 2
+        assert process.out == [], "nobody is told an address"
+        assert process.err == [
+            f"chengxin: this ledger holds test data and is served on this machine only, not on"
+            f" {host}; use --host 127.0.0.1\n"
+        ]
+    for host in mine:
+        process = Process("serve", "--host", host, "--port", 0, "--data-dir", data_dir, **keys)
+        started.append(process)
+        status, page = get(process.exported("URL"), "/")
+        assert (status, "测试数据" in page.decode()) == (200, True)
+        process.signal(signal.SIGTERM)
+        assert process.ended()[0] == 0, process.err
+    assert server_is_down(data_dir)
+
+
+def test_a_ledger_opened_for_test_data_while_it_is_served_to_others_ends_that(
+    data_dir: Path, started: list[Process]
+) -> None:
+    keys = {"CHENGXIN_KEY_DIR": str(data_dir / "keys"), "LC_ALL": "zh_CN.UTF-8"}
+    everybody = ("--host", "0.0.0.0", "--port", 0)
+    process = Process("serve", *everybody, "--data-dir", data_dir, **keys)
+    started.append(process)
+    assert get(process.exported("URL"), "/")[0] == 503
+    open_test_data(data_dir)
+    assert process.ended()[0] == 2
+    assert "本账本为测试数据账本，只可在本机提供服务，不得在 0.0.0.0 监听" in process.err[-1]
+    assert server_is_down(data_dir)
+
+
 def test_a_taken_port_is_told_before_anything_is_started(
     data_dir: Path, started: list[Process]
 ) -> None:
