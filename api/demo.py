@@ -1,9 +1,9 @@
 """The demonstration ledger: invented providers with three years of history, the same for a seed.
 
 Recording goes through the desk like everybody's. Time is simulated: all commands of one moment are
-given at once, and only when all of them are recorded does the clock move on, so that the bytes of
-every event follow from the seed, the number of providers and the last day alone. In one moment a
-provider gets one command at most.
+given at once (of very many, a thousand after the other), and only when all of them are recorded
+does the clock move on, so that the bytes of every event follow from the seed, the number of
+providers and the last day alone. In one moment a provider gets one command at most.
 
 The ledger must be a demonstration and hold nothing else. A filling that was interrupted is taken up
 where it stopped: each command has an idempotency key, and the plan's parameters stand in it.
@@ -12,21 +12,20 @@ where it stopped: each command has an idempotency key, and the plan's parameters
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
-from itertools import count, groupby
+from itertools import groupby
 from random import Random
-from typing import NamedTuple
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from api.history import Command, History, Told
 from api.invented import PROVINCE, companies
 from api.plots import PLOTS, VARIANTS
-from api.story import Step, Story
+from api.story import Story
 from ledger.appender import Key
 from ledger.calendar import SHANGHAI, local_day
 from ledger.database import Database
@@ -55,7 +54,8 @@ RECORDING_WEEKDAYS = (1, 4)
 """Decisions are entered on Tuesdays and Fridays, and whatever is left on the last day."""
 MINUTES_APART = 10
 TRY_SECONDS = 0.1
-MAX_PROVIDERS = 10_000
+MAX_PROVIDERS = 200_000
+RECORDED_AT_ONCE = 1_000
 ORGANISATION = "DEMO-REGISTRY"
 REGISTRAR = Actor(ORGANISATION, "registrar", "00000000-0000-4000-8000-000000000001")
 OPENING_NAME = f"{PROVINCE}代运营服务商诚信账本"
@@ -76,11 +76,18 @@ class SimulatedClock:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the whole demonstration follows from. `last`: the day on which history ends."""
+    """What the whole demonstration follows from. `last`: the day on which history ends.
+
+    Raises ValueError for no or too many providers.
+    """
 
     last: date
     providers: int = PROVIDERS
     seed: int = SEED
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.providers <= MAX_PROVIDERS:
+            raise ValueError(f"a demonstration has 1 to {MAX_PROVIDERS:,} providers")
 
     @property
     def first(self) -> date:
@@ -94,21 +101,6 @@ class Plan:
     def text(self) -> str:
         """The plan as the keys have it."""
         return f"demo/{self.seed}/{self.providers}/{self.last}"
-
-
-class Command(NamedTuple):
-    """One step of one provider, with its number in the plan."""
-
-    provider: str
-    step: Step
-    number: int
-
-
-class Moment(NamedTuple):
-    """All that is recorded at one moment: one command of a provider at most."""
-
-    at: datetime
-    commands: Sequence[Command]
 
 
 def opening() -> LedgerOpened:
@@ -128,13 +120,11 @@ def hasty(database: Database) -> Database:
     return Database(info, schema=database.schema, application=database.application)
 
 
-def moments(plan: Plan, rulebook: Rulebook) -> list[Moment]:
-    """The whole history, in the order of its recording. Raises ValueError for too many."""
-    if not 1 <= plan.providers <= MAX_PROVIDERS:
-        raise ValueError(f"a demonstration has 1 to {MAX_PROVIDERS:,} providers")
-    random = Random(f"stories {plan.seed}")
-    found: defaultdict[datetime, list[tuple[str, Step]]] = defaultdict(list)
-    for number, company in enumerate(companies(random, plan.providers)):
+def told(plan: Plan, rulebook: Rulebook) -> Iterator[Told]:
+    """Every command of the history, one provider after another."""
+    invented = companies(Random(f"companies {plan.seed}"), plan.providers)
+    for number, company in enumerate(invented):
+        random = Random(f"story {plan.seed} {number}")
         story = Story(random, company, rulebook, number, plan.last)
         if number < len(PLOTS) * VARIANTS:
             plot, turn = PLOTS[number % len(PLOTS)], number // len(PLOTS)
@@ -144,12 +134,8 @@ def moments(plan: Plan, rulebook: Rulebook) -> list[Moment]:
         plot.tell(story, story.ago(*plot.begins_days_ago), turn)
         for day, steps in groupby(story.told(), lambda step: recording_day(step.on, plan.last)):
             for order, step in enumerate(steps):
-                found[_at(day, order, plan.last)].append((company.identifier, step))
-    numbers = count(1)
-    return [
-        Moment(at, [Command(provider, step, next(numbers)) for provider, step in found[at]])
-        for at in sorted(found)
-    ]
+                at = _at(day, order, plan.last)
+                yield Told(at, company.identifier, step.name, step.command, step.target)
 
 
 def recording_day(on: date, last: date) -> date:
@@ -193,11 +179,14 @@ async def _demonstrate(database: Database, plan: Plan, advance: Callable[[int, i
             await desk.rulebooks()
         except LedgerNotOpened:
             await desk.open_ledger(opening(), REGISTRAR)
-        plan, ids = await _take_up(desk, plan)
-        if ids:
-            # What was drawn before the interruption must not be drawn again.
-            it.random = Random(f"ledger {plan.seed} after {len(ids)}").randbytes
-        return await _record(desk, clock, plan, ids, advance)
+        plan, done = await _take_up(desk, plan)
+        with closing(History(told(plan, (await desk.rulebooks()).of(plan.last)))) as history:
+            if done:
+                # What was drawn before the interruption must not be drawn again.
+                it.random = Random(f"ledger {plan.seed} after {done}").randbytes
+                with closing(_recorded(it)) as recorded:
+                    history.resume(recorded)
+            return await _record(desk, clock, plan, history, advance)
 
 
 @asynccontextmanager
@@ -210,8 +199,8 @@ async def _alone(database: Database) -> AsyncIterator[None]:
         yield
 
 
-async def _take_up(desk: Desk, plan: Plan) -> tuple[Plan, dict[str, str]]:
-    """The plan to follow, and the event ids of what is already recorded of it, by key."""
+async def _take_up(desk: Desk, plan: Plan) -> tuple[Plan, int]:
+    """The plan to follow, and how many of its commands are recorded already."""
     ledger, opened_as = desk.ledger, (await desk.rulebooks()).opening
     assert opened_as is not None
     if opened_as.purpose != "demonstration":
@@ -226,54 +215,67 @@ async def _take_up(desk: Desk, plan: Plan) -> tuple[Plan, dict[str, str]]:
             earlier=Words("the opening of the ledger", "账本开立日"),
             earlier_on=opened_on,
         )
-    name = f"{ledger.database.schema}.{ledger.database.application}_"
-    query = (
-        f"SELECT key, event_id::text FROM {name}keys JOIN {name}events"
-        " ON notification_id = first_position WHERE issuer = %s AND key LIKE 'demo/%%'"
-    )
-    ids = {str(key): str(id) for key, id in ledger.rows(query.encode(), [ORGANISATION])}
+    query = f"SELECT count(*), min(key) FROM {_keys(ledger)}".encode()
+    [(done, key)] = ledger.rows(query, [ORGANISATION])
     head = ledger.head()
     if head == 1:
-        return plan, {}
-    if not ids or head != 1 + len(ids):
+        return plan, 0
+    if not done or head != 1 + done:
         raise LedgerNotEmpty(what=FILLING, position=head)
-    _, seed, providers, last, _, total = next(iter(ids)).split("/")
-    if len(ids) == int(total):
+    _, seed, providers, last, _, total = str(key).split("/")
+    if done == int(total):
         raise LedgerNotEmpty(what=FILLING, position=head)
-    return Plan(date.fromisoformat(last), int(providers), int(seed)), ids
+    return Plan(date.fromisoformat(last), int(providers), int(seed)), done
+
+
+def _keys(ledger: Ledger) -> str:
+    """The keys of a demonstration's commands, with their events; its parameter is the issuer."""
+    name = f"{ledger.database.schema}.{ledger.database.application}_"
+    return (
+        f"{name}keys JOIN {name}events ON notification_id = first_position"
+        " WHERE issuer = %s AND key LIKE 'demo/%%'"
+    )
+
+
+def _recorded(ledger: Ledger) -> Generator[tuple[int, str]]:
+    """The number in the plan and the event id of each command that is recorded."""
+    query = f"SELECT key, event_id::text FROM {_keys(ledger)}".encode()
+    with ledger.datastore.reading() as cursor:
+        for key, id in cursor.stream(query, [ORGANISATION], size=RECORDED_AT_ONCE):
+            yield int(key.split("/")[4]), id
 
 
 async def _record(
     desk: Desk,
     clock: SimulatedClock,
     plan: Plan,
-    recorded: dict[str, str],
+    history: History,
     advance: Callable[[int, int], None],
 ) -> int:
-    history = moments(plan, (await desk.rulebooks()).of(plan.last))
-    total = sum(len(moment.commands) for moment in history)
-    named: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    await desk.preload({one.provider for moment in history for one in moment.commands})
-
-    async def give(command: Command) -> None:
-        provider, step, number = command
-        text = f"{plan.text()}/{number}/{total}"
-        if (id := recorded.get(text)) is None:
+    async def give(command: Command) -> tuple[str, str, str]:
+        provider, name, data, number, id = command
+        if id is None:
+            text = f"{plan.text()}/{number}/{history.total}"
             key = Key(ORGANISATION, provider, text, sha256(text.encode()).digest())
-            made = step.make(named[provider])
-            id = (await desk.record(provider, made, REGISTRAR, key=key)).id
-        named[provider][step.name] = id
+            id = (await desk.record(provider, data, REGISTRAR, key=key)).id
+        return provider, name, id
 
-    for moment in history:
+    for moment in history.moments():
         clock.now = moment.at
         # Read here if they are due, so that no command waits for it and all start in order.
         await desk.rulebooks()
-        for outcome in await asyncio.gather(*map(give, moment.commands), return_exceptions=True):
+        await desk.preload([one.provider for one in moment.commands if one.recorded is None])
+        given = await asyncio.gather(*map(give, moment.commands), return_exceptions=True)
+        named = []
+        for outcome in given:
             if isinstance(outcome, LedgerError) and outcome.status != 503:
                 raise AssertionError(f"refused on {moment.at}: {outcome}") from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
-        advance(moment.commands[-1].number, total)
+            if outcome[1]:
+                named.append(outcome)
+        history.note(named)
+        advance(moment.commands[-1].number, history.total)
     return desk.ledger.head()
 
 

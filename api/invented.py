@@ -8,6 +8,9 @@ is given and from nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import permutations
+from math import gcd
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -32,6 +35,9 @@ LISTING_ARTICLE = f"{ORDINANCE}第四十一条"
 ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 ORGANISATION_WEIGHTS = (3, 7, 9, 10, 5, 8, 4, 2)
 DIVISION = "999999"
+CODE_CHARACTERS = 6
+CODES = len(ALPHABET) ** CODE_CHARACTERS
+STEMS = [(place, *pair) for place in PLACES for pair in permutations(SYLLABLES, 2)]
 
 EntityKind = Literal["ENTERPRISE", "INDIVIDUAL_BUSINESS", "INSTITUTION", "SOCIAL_ORGANISATION"]
 AUTHORITY_OF: dict[EntityKind, str] = {
@@ -110,28 +116,42 @@ def body(kind: str, place: str) -> Body:
             )
 
 
-def companies(random: Random, count: int) -> list[Company]:
-    """So many different companies; there are names for 20,000."""
-    names: dict[str, Company] = {}
-    codes: set[str] = set()
-    while len(names) < count:
+def companies(random: Random, count: int) -> Iterator[Company]:
+    """So many different companies, one after the other; there are names for 200,000.
+
+    None is remembered: in a shuffled order of all names and of all codes each is met once.
+    """
+    names, codes = _Shuffle(random, len(STEMS)), _Shuffle(random, CODES)
+    for number in range(count):
         kind: EntityKind = random.choices(
             ("ENTERPRISE", "INDIVIDUAL_BUSINESS", "SOCIAL_ORGANISATION", "INSTITUTION"),
             (84, 12, 2, 2),
         )[0]
         # The first four show one of each kind, however few there are.
-        kind = tuple(AUTHORITY_OF)[len(names)] if len(names) < len(AUTHORITY_OF) else kind
-        place = random.choice(PLACES)
-        name, code = _name(random, kind, place), _code(random, kind)
-        if name not in names and code not in codes:
-            names[name] = Company(code, name, kind, place)
-            codes.add(code)
-    return list(names.values())
+        kind = tuple(AUTHORITY_OF)[number] if number < len(AUTHORITY_OF) else kind
+        place, first, second = STEMS[names.at(number % len(STEMS))]
+        # Once every stem is used, each comes again with one more syllable, and then with another.
+        again = number // len(STEMS)
+        stem = f"{place}{first}某{second}{SYLLABLES[again - 1] if again else ''}"
+        yield Company(_code(codes.at(number), kind), _name(random, kind, stem), kind, place)
 
 
-def _name(random: Random, kind: EntityKind, place: str) -> str:
-    first, second = random.sample(SYLLABLES, 2)
-    stem = f"{place}{first}某{second}"
+class _Shuffle:
+    """The numbers below `size` in an order that looks like chance."""
+
+    def __init__(self, random: Random, size: int) -> None:
+        self._size = size
+        self._start = random.randrange(size)
+        self._step = random.randrange(size // 3, size // 2)
+        while gcd(self._step, size) != 1:
+            self._step += 1
+
+    def at(self, index: int) -> int:
+        """The number in a place."""
+        return (self._start + self._step * index) % self._size
+
+
+def _name(random: Random, kind: EntityKind, stem: str) -> str:
     match kind:
         case "ENTERPRISE":
             form = random.choices(("有限公司", "有限责任公司", "股份有限公司"), (90, 7, 3))[0]
@@ -144,8 +164,11 @@ def _name(random: Random, kind: EntityKind, place: str) -> str:
             return stem + "融媒体中心"
 
 
-def _code(random: Random, kind: EntityKind) -> str:
-    body = "MA" + "".join(random.choices(ALPHABET, k=6))
+def _code(number: int, kind: EntityKind) -> str:
+    body = "MA"
+    for _ in range(CODE_CHARACTERS):
+        number, digit = divmod(number, len(ALPHABET))
+        body += ALPHABET[digit]
     # GB 11714: the organisation code within has a check character of its own.
     total = sum(int(c, 36) * w for c, w in zip(body, ORGANISATION_WEIGHTS, strict=True))
     check = "0123456789X0"[(11 - total % 11) % 11]

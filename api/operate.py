@@ -106,7 +106,7 @@ def open_ledger(
 @app.command(help=words("Fill an empty demonstration ledger.", "填充空的演示账本。"))
 def demo(
     providers: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help=words("How many.", "服务商数量。"))
+        int | None, typer.Option(min=1, max=200_000, help=words("How many.", "服务商数量。"))
     ] = None,
     seed: Annotated[int | None, typer.Option(help=words("Of the invention.", "随机种子。"))] = None,
     last: Annotated[

@@ -1,7 +1,7 @@
 """The history of one invented provider: what was decided when, and when it was recorded.
 
 A story is a list of steps in the order of their recording. A step that concerns an earlier one
-names it; the event's id is known only when the earlier step has been recorded. Every step is a
+names it, since the event's id is known only when the earlier one has been recorded. Every step is a
 command the ledger accepts: what the rulebook says of severities, families and periods is read from
 the rulebook. What would be recorded after the last day is left out, so a story may end in the
 middle of an appeal, as real ones do.
@@ -9,10 +9,9 @@ middle of an appeal, as real ones do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
@@ -22,6 +21,24 @@ from ledger.events import Data, Issuer, TargetFields
 from ledger.identity import EvidenceDigest
 from ledger.rulebook import Rulebook
 
+_KINDS: tuple[type[Data], ...] = (
+    events.ProviderRegistered,
+    events.ProviderAdmitted,
+    events.ProviderSuspended,
+    provider.ResumeProvider,
+    events.ProviderExited,
+    events.ContractCompleted,
+    provider.RecordInspection,
+    provider.RecordComplaintOutcome,
+    provider.EndPublicity,
+    events.RewardGranted,
+    events.SevereListEntered,
+    findings.ImposePenalty,
+    findings.ConfirmBreach,
+    *acts.ACTS,
+)
+COMMANDS = {kind.__name__: kind for kind in _KINDS}
+"""Every command that a story may hold, by name."""
 CUSTODIAN = "DEMO-REGISTRY"
 LONGEST_LAG_DAYS = 9
 
@@ -32,16 +49,20 @@ WITHDRAWS: dict[type[Data], bool] = {
 }
 """Whether an act takes a finding out of sight before its time, or brings it back."""
 
-Ids = Mapping[str, str]
-"""The event ids of this provider's steps, by the steps' names."""
+NOT_YET = "00000000-0000-7000-8000-000000000000"
+"""Stands for the id of an event that is not recorded yet."""
 
 
 class Step(NamedTuple):
-    """One command of a story: the day it is recorded, its name, and how it is made."""
+    """One command of a story: the day it is recorded, its name, and the name of its target.
+
+    Where there is a target, the command names `NOT_YET` until that step is recorded.
+    """
 
     on: date
     name: str
-    make: Callable[[Ids], Data]
+    command: Data
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +75,6 @@ class Found:
     severity: str
     public_until: date
     where: Body
-
-
-def _end(name: str, ids: Ids) -> Data:
-    return provider.EndPublicity(target=ids[name])
 
 
 @dataclass(slots=True)
@@ -96,19 +113,14 @@ class Story:
     def register(self, on: date, *, admitted: bool = True) -> date:
         """Registration, and admission some weeks later; the day of admission."""
         company = self.company
-        self._add(
-            on,
-            lambda ids: events.ProviderRegistered(
-                name=company.name, entity_kind=company.entity_kind, origin="APPLICATION"
-            ),
+        registered = events.ProviderRegistered(
+            name=company.name, entity_kind=company.entity_kind, origin="APPLICATION"
         )
+        self._add(on, registered)
         decided = self._later(on, 6, 30)
         if admitted:
             made = self._decision("REGULATOR", decided, "准入")
-            self._add(
-                self._recorded(decided),
-                lambda ids: events.ProviderAdmitted(**made, decided_on=decided),
-            )
+            self._add(self._recorded(decided), events.ProviderAdmitted(**made, decided_on=decided))
         return decided
 
     def contract(self, on: date, *, regular: bool = False) -> None:
@@ -121,7 +133,7 @@ class Story:
             "on": on,
             "evidence": [self._evidence()],
         }
-        self._add(self._recorded(on), lambda ids: events.ContractCompleted(**done))
+        self._add(self._recorded(on), events.ContractCompleted(**done))
 
     def inspection(self, on: date, result: Any) -> None:
         """An inspection with counts that fit its result."""
@@ -141,7 +153,7 @@ class Story:
             issuer=Issuer(kind=where.kind, name=where.name),
             evidence=[self._evidence()],
         )
-        self._add(self._recorded(on), lambda ids: done)
+        self._add(self._recorded(on), done)
 
     def reward(self, on: date, item: str, kind: str) -> Found:
         """A merit other than a contract or an inspection."""
@@ -150,7 +162,7 @@ class Story:
         name, recorded = self._name("reward"), self._recorded(on)
         self._add(
             recorded,
-            lambda ids: events.RewardGranted(**made, item=item, on=on, consent=consent),
+            events.RewardGranted(**made, item=item, on=on, consent=consent),
             name,
         )
         return Found(name, recorded, on, "", date.max, body(kind, self.company.place))
@@ -159,7 +171,7 @@ class Story:
         """A penalty. `more`: incident, obligation, mitigation, shortest, late."""
         name, fields = self._finding(decided, family, severity, kind, "处罚", **more)
         recorded = self._recorded(decided, late=bool(more.get("late")))
-        self._add(recorded, lambda ids: findings.ImposePenalty(**fields), name)
+        self._add(recorded, findings.ImposePenalty(**fields), name)
         return self._found(name, recorded, fields)
 
     def breach(self, decided: date, ground: Any, family: str, severity: str) -> Found:
@@ -168,7 +180,7 @@ class Story:
         name, fields = self._finding(decided, family, severity, kind, "确认")
         fields["contract"] = f"HT{decided.year}-{self.number:05d}-{self._next()}"
         recorded = self._recorded(decided)
-        self._add(recorded, lambda ids: findings.ConfirmBreach(**fields, ground=ground), name)
+        self._add(recorded, findings.ConfirmBreach(**fields, ground=ground), name)
         return self._found(name, recorded, fields)
 
     def complaint(self, decided: date, outcome: Any, family: str, kind: str) -> Found | None:
@@ -184,7 +196,7 @@ class Story:
             finding=finding,
         )
         recorded = self._recorded(decided)
-        self._add(recorded, lambda ids: done, name)
+        self._add(recorded, done, name)
         return None if finding is None else self._found(name, recorded, fields)
 
     def listing(self, on: date) -> Found:
@@ -193,7 +205,7 @@ class Story:
         name, recorded = self._name("listing"), self._recorded(on)
         self._add(
             recorded,
-            lambda ids: events.SevereListEntered(**made, listed_on=on, law_article=LISTING_ARTICLE),
+            events.SevereListEntered(**made, listed_on=on, law_article=LISTING_ARTICLE),
             name,
         )
         return Found(name, recorded, on, "", date.max, body("REGULATOR", self.company.place))
@@ -203,7 +215,7 @@ class Story:
         on = max(on, self._settled.get(found.name, found.recorded))
         made = self._decision(found.where.kind, on, matter)
         recorded = self._settled[found.name] = self._recorded(on)
-        self._add(recorded, lambda ids: command(**made, target=ids[found.name], on=on))
+        self._add(recorded, command(**made, target=NOT_YET, on=on), target=found.name)
         if command in WITHDRAWS:
             self._withdrawn.setdefault(found.name, []).append((recorded, WITHDRAWS[command]))
         return on
@@ -219,7 +231,7 @@ class Story:
         made = self._decision("REGULATOR", decided, "暂停")
         self._add(
             self._recorded(decided),
-            lambda ids: events.ProviderSuspended(**made, decided_on=decided, reason=reason),
+            events.ProviderSuspended(**made, decided_on=decided, reason=reason),
         )
 
     def resume(self, decided: date) -> None:
@@ -227,7 +239,7 @@ class Story:
         made = self._decision("REGULATOR", decided, "恢复")
         self._add(
             self._recorded(decided),
-            lambda ids: provider.ResumeProvider(**made, decided_on=decided),
+            provider.ResumeProvider(**made, decided_on=decided),
         )
 
     def exit(self, decided: date, reason: Any) -> None:
@@ -235,7 +247,7 @@ class Story:
         made = self._decision("REGULATOR", decided, "退出")
         self._add(
             self._recorded(decided),
-            lambda ids: events.ProviderExited(**made, decided_on=decided, reason=reason),
+            events.ProviderExited(**made, decided_on=decided, reason=reason),
         )
 
     def _finding(
@@ -281,7 +293,7 @@ class Story:
                     on = date.max
                 elif not withdrawn and on == date.max:
                     on = max(found.public_until, day + timedelta(days=1))
-            yield Step(on, "", partial(_end, found.name))
+            yield Step(on, "", provider.EndPublicity(target=NOT_YET), found.name)
 
     def _decision(self, kind: str, on: date, matter: str) -> dict[str, Any]:
         where = body(kind, self.company.place)
@@ -321,5 +333,5 @@ class Story:
     def _name(self, what: str) -> str:
         return f"{what}-{self._next()}"
 
-    def _add(self, on: date, make: Callable[[Ids], Data], name: str = "") -> None:
-        self.steps.append(Step(on, name, make))
+    def _add(self, on: date, command: Data, name: str = "", *, target: str = "") -> None:
+        self.steps.append(Step(on, name, command, target))
