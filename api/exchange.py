@@ -34,12 +34,18 @@ class OrFile(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+def _there(path: Path) -> Path:
+    # With `exists`, typer looks for a file of the name "-", whatever `allow_dash` says.
+    if path != Path("-") and not path.exists():
+        raise typer.BadParameter(words(f"file '{path}' does not exist.", f"文件 '{path}' 不存在。"))
+    return path
+
+
 Rows = Annotated[
     Path,
     typer.Argument(
-        exists=True,
         dir_okay=False,
-        allow_dash=True,
+        callback=_there,
         help=words(
             "CSV or JSON Lines, plain or gzip; - is standard input.",
             "CSV 或 JSON Lines，可为 gzip；- 为标准输入。",

@@ -673,6 +673,7 @@ def chengxin(database: Database, keys: Path, *arguments: object) -> subprocess.P
             "CHENGXIN_KEY_DIR": str(keys),
             "LC_ALL": "C.UTF-8",
         },
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
