@@ -1,8 +1,9 @@
 """A row in quarantine read again, with what a person says of it.
 
-A correction names a column of the row and what its cell should be; or, for what no column says
-rightly, `identifier` or a field of a command (`penalty.family`), whose value is then read as a cell
-of that field would be. Bytes stay what they were: evidence is the digest of the row as it came.
+A correction names a column of the row (of a JSON line a member) and what its cell should be; or,
+for what no column says rightly, `identifier` or a field of a command (`penalty.family`), whose
+value is then read as a cell of that field would be. Bytes stay what they were: evidence is the
+digest of the row as it came.
 Knows no storage and no ledger.
 """
 
@@ -19,12 +20,15 @@ from pydantic.fields import FieldInfo
 
 from api.column import Getter, Source, getter_of, shape_of
 from api.complaint import MappingError, joined, reason_of, reasons_of
+from api.jsonlines import JsonLines
 from api.mapping import GIVEN, Importing, Plan, Recording, mapping_of
 from api.quarantine import Held
 from api.recipe import Recipe
 from api.rows import Problem, Row, Unread
 from ledger.errors import Words
+from ledger.events import Purpose
 
+LINES = JsonLines.recipe.kind
 IDENTIFIER = "identifier"
 EVIDENCE = "evidence"
 """The row itself: no person gives it."""
@@ -34,6 +38,8 @@ SEPARATOR = ";"
 
 def read_again(held: Held) -> Row | Unread:
     """The row as it is now corrected, understood or with every reason why not."""
+    if held.recipe.kind == LINES:
+        return JsonLines().read_again(held.line, {**held.cells, **held.corrections}, held.proof)
     try:
         importing = importing_of(held.recipe)
     except (MappingError, ValidationError, tomllib.TOMLDecodeError) as error:
@@ -57,10 +63,17 @@ def read_again(held: Held) -> Row | Unread:
 
 def correctable(held: Held) -> list[str]:
     """What a correction may name besides the columns of the row."""
+    if held.recipe.kind == LINES:
+        return []
     try:
         return [IDENTIFIER, *_fields(importing_of(held.recipe))]
     except (MappingError, ValidationError, tomllib.TOMLDecodeError):
         return []
+
+
+def purpose_of(recipe: Recipe) -> Purpose | None:
+    """The only kind of ledger that rows of a recipe go into, if any. Raises as `mapping_of`."""
+    return None if recipe.kind == LINES else importing_of(recipe).purpose
 
 
 @lru_cache(maxsize=16)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
-from api.correction import correctable, importing_of, read_again
+from api.correction import correctable, purpose_of, read_again
 from api.imports import Import
 from api.quarantine import Connection, Held, Quarantine, State, Step, What
 from api.refusals import (
@@ -174,7 +174,7 @@ class Verdicts:
             self._desk,
             actor,
             name=held.name,
-            purpose=importing_of(held.recipe).purpose,
+            purpose=purpose_of(held.recipe),
             digest=self._digest,
             account=account,
         )

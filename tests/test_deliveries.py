@@ -286,6 +286,28 @@ def test_a_wrong_check_character_is_kept_for_a_person(served: Served) -> None:
     assert again == [lines[0] | {"state": "quarantined-before"}]
 
 
+def test_a_line_kept_for_a_person_is_accepted_as_corrected_and_then_known(served: Served) -> None:
+    delivered = inspection(1, WRONG_CHECK)
+    lines, _ = answers_of(deliver(served, delivered))
+    address = f"/v1/quarantine/{lines[0]['quarantine']}"
+    early = served.post(f"{address}/acceptance", {"why": "已核对"})
+    problem(early, 409, "row-not-understood")
+    corrected = served.post(
+        f"{address}/correction",
+        {"why": "与营业执照核对", "set": {"identifier": given.PROVIDER}},
+    )
+    assert corrected.json()["problems"] == [], corrected.text
+    accepted = served.post(f"{address}/acceptance", {"why": "已核对"})
+    assert accepted.status_code in (200, 201), accepted.text
+    assert inspections(served.ledger) == ["JC-1"]
+    # Whoever sends it again, as it was or as it should have been, is told that it is recorded.
+    again, _ = answers_of(deliver(served, delivered))
+    assert [one["state"] for one in again] == ["recorded-before"]
+    right, _ = answers_of(deliver(served, inspection(1, given.PROVIDER)))
+    assert [one["state"] for one in right] == ["recorded-before"]
+    assert inspections(served.ledger) == ["JC-1"]
+
+
 # --- Limits --------------------------------------------------------------------------------------
 
 
