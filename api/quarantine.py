@@ -1,10 +1,9 @@
 """The quarantine: rows that only a person can answer, kept until somebody has settled them.
 
 Two kinds of tables (`api/sql/intake`): what a row is now, and every step that was taken with it,
-which nobody can change. A row is told from every other by the organisation and the import it came
-with, its key and its bytes, so that a file imported again does not bring it in again. Nothing here
-judges a row (`api/verdict.py`) or reads a file. What it keeps is for the officers of the
-organisation and for auditors only, and stands in no log and no error.
+which nobody can change. An import brings rows in and settles them (`api/holding.py`), a person
+decides them (`api/verdict.py`); nothing here judges a row or reads a file. What is kept is for the
+officers of the organisation and for auditors only, and stands in no log.
 
 Reads block. Writes are coroutines on connections of their own: no thread waits while somebody else
 has a row to himself.
@@ -23,7 +22,7 @@ import orjson
 import psycopg
 
 from api.recipe import Recipe
-from api.rows import Problem, Proof, Unread, proof_of
+from api.rows import Problem, Proof
 from ledger.calendar import local_day
 from ledger.errors import OutcomeUnknown, Unavailable, Words
 from ledger.identity import Actor
@@ -31,13 +30,35 @@ from ledger.store import Ledger
 
 SCHEMA = "intake"
 MAX_CONNECTIONS = 8
-SHOWN_SUBJECT_CHARACTERS = 240
 
 State = Literal["waiting", "accepted", "rejected", "recorded"]
 """`recorded`: by a later import, which understood the row."""
 What = Literal[
-    "quarantined", "corrected", "accepting", "accepted", "declined", "rejected", "recorded"
+    "quarantined",
+    "reread",
+    "corrected",
+    "accepting",
+    "accepted",
+    "declined",
+    "rejected",
+    "recorded",
 ]
+STATES: dict[State, Words] = {
+    "waiting": Words("waiting", "待核"),
+    "accepted": Words("accepted", "已核准入账"),
+    "rejected": Words("rejected", "已退回"),
+    "recorded": Words("recorded by a later import", "已由其后的导入入账"),
+}
+STEPS: dict[What, Words] = {
+    "quarantined": Words("quarantined", "转入待核"),
+    "reread": Words("read by another mapping", "按新映射重读"),
+    "corrected": Words("corrected", "更正"),
+    "accepting": Words("acceptance begun", "开始核准"),
+    "accepted": Words("accepted", "核准入账"),
+    "declined": Words("declined by the ledger", "账本未予入账"),
+    "rejected": Words("rejected", "退回"),
+    "recorded": Words("recorded by a later import", "由其后的导入入账"),
+}
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 COLUMNS = (
@@ -57,22 +78,6 @@ LAST_STEP = (
 WAITING = (
     f"SELECT count(*), min(quarantined_at) FROM {SCHEMA}.rows WHERE state = 'waiting'"
 ).encode()
-FOUND = (
-    f"SELECT row_key, content, id, state, corrections::text <> '{{}}' FROM {SCHEMA}.rows"
-    " WHERE organisation = %s AND import = %s AND row_key = ANY (%s)"
-).encode()
-KEEP_RECIPE = f"INSERT INTO {SCHEMA}.recipes VALUES (%s, %s, %s) ON CONFLICT DO NOTHING".encode()
-KEEP = f"""
-    WITH kept AS (
-        INSERT INTO {SCHEMA}.rows (organisation, import, file, recipe, quarantined_at, line,
-            row_key, content, size_bytes, subject, cells, problems)
-        SELECT %s, %s, %s, %s, %s, line, row_key, content, size_bytes, subject, cells, problems
-            FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::json[],
-                %s::json[]) AS r (line, row_key, content, size_bytes, subject, cells, problems)
-        ON CONFLICT DO NOTHING RETURNING id, quarantined_at)
-    INSERT INTO {SCHEMA}.steps (row_id, number, at, what, organisation, role, ref, why)
-    SELECT id, 1, quarantined_at, 'quarantined', %s, %s, %s, '' FROM kept
-""".encode()
 CHANGE = (
     f"UPDATE {SCHEMA}.rows"
     " SET state = %s, problems = %s::json, corrections = %s::json, positions = %s::bigint[]"
@@ -83,15 +88,6 @@ STEP = (
     " SELECT %s, count(*) + 1, %s, %s, %s, %s, %s, %s, %s::json, %s::bigint[]"
     f" FROM {SCHEMA}.steps WHERE row_id = %s"
 ).encode()
-SETTLE = f"""
-    WITH settled AS (
-        UPDATE {SCHEMA}.rows SET state = 'recorded', positions = p.positions::bigint[]
-            FROM unnest(%s::bigint[], %s::text[]) AS p (row_id, positions)
-            WHERE id = p.row_id AND state = 'waiting' RETURNING id, rows.positions)
-    INSERT INTO {SCHEMA}.steps
-    SELECT id, (SELECT count(*) + 1 FROM {SCHEMA}.steps WHERE row_id = id), %s, 'recorded', %s, %s,
-        %s, '', '{{}}', positions FROM settled
-""".encode()
 
 
 class Waiting(NamedTuple):
@@ -99,16 +95,6 @@ class Waiting(NamedTuple):
 
     rows: int
     oldest_on: date | None
-
-
-class Known(NamedTuple):
-    """A row that was in quarantine before: its number, what became of it, whether a person has
-    corrected it.
-    """
-
-    id: int
-    state: State
-    corrected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,41 +181,6 @@ class Quarantine:
             Step(at, what, Actor(*who), why, corrections, positions)
             for at, what, *who, why, corrections, positions in self.ledger.rows(STEPS, [id])
         ]
-
-    def known(
-        self, organisation: str, name: str, keys: Sequence[str]
-    ) -> dict[tuple[str, str], Known]:
-        """By key and content, what an organisation's import brought in before under these keys."""
-        rows = self.ledger.rows(FOUND, [organisation, name, list(keys)])
-        return {(key, content): Known(*known) for key, content, *known in rows}
-
-    async def keep(
-        self, rows: Sequence[Unread], actor: Actor, *, name: str, file: str, recipe: Recipe
-    ) -> None:
-        """Take rows in, all of them or none; those that are there already stay as they are."""
-        proofs = [proof_of(row.raw) for row in rows]
-        columns = (
-            [row.line for row in rows],
-            [row.key for row in rows],
-            [proof.sha256 for proof in proofs],
-            [proof.size_bytes for proof in proofs],
-            [row.subject[:SHOWN_SUBJECT_CHARACTERS] for row in rows],
-            [orjson.dumps(dict(row.cells)).decode() for row in rows],
-            [written(row.problems) for row in rows],
-        )
-        shared = (actor.organisation, name, file, recipe.digest, self.ledger.clock())
-        async with self.connected() as connection, connection.transaction():
-            await connection.execute(KEEP_RECIPE, [recipe.digest, *recipe])
-            who = (actor.organisation, actor.role, actor.ref)
-            await connection.execute(KEEP, [*shared, *columns, *who])
-
-    async def settle(self, rows: Mapping[int, Sequence[int]], actor: Actor) -> None:
-        """What waits under these numbers was recorded by an import, at these positions."""
-        numbers = list(rows)
-        positions = [f"{{{','.join(map(str, rows[id]))}}}" for id in numbers]
-        who = (actor.organisation, actor.role, actor.ref)
-        async with self.connected() as connection:
-            await connection.execute(SETTLE, [numbers, positions, self.ledger.clock(), *who])
 
     @asynccontextmanager
     async def alone(self, id: int) -> AsyncIterator[Connection]:

@@ -219,19 +219,23 @@ def _verdicts(data_dir: Path | None) -> Iterator[tuple[Verdicts, Any]]:
 
 def _line(entry: Entry) -> str:
     reasons = [f"{one.field}: {words(*one.reason)}" for one in entry.problems]
-    where = f"{entry.file}:{entry.line}"
-    parts = (str(entry.id), entry.state, entry.organisation, entry.name, where, entry.subject)
+    from api.quarantine import STATES
+
+    where, state = f"{entry.file}:{entry.line}", words(*STATES[entry.state])
+    parts = (str(entry.id), state, entry.organisation, entry.name, where, entry.subject)
     return "  ".join([*parts, words("; ", "；").join(reasons)])
 
 
 def _show(held: Held, steps: list[Step], *, as_json: bool) -> None:
     """A row with all that is known of it, on stdout."""
-    if as_json:
-        from api.quarantine_json import shown_in_full
+    from api.quarantine import STATES, STEPS
+    from api.quarantine_json import shown_in_full
 
+    if as_json:
         put_json(shown_in_full(held, steps))
         return
-    put("  ".join([str(held.id), held.state, held.organisation, held.name]))
+    state = words(*STATES[held.state])
+    put("  ".join([str(held.id), state, held.organisation, held.name]))
     put(f"{held.file}:{held.line}  {held.subject}")
     put(words("Reasons:", "原因："))
     for problem in held.problems:
@@ -246,4 +250,5 @@ def _show(held: Held, steps: list[Step], *, as_json: bool) -> None:
     put(words("History:", "经过："))
     for step in steps:
         who = f"{step.actor.organisation} {step.actor.ref}"
-        put(f"  {step.at.isoformat(timespec='seconds')}  {step.what}  {who}  {step.why}".rstrip())
+        at, what = step.at.isoformat(timespec="seconds"), words(*STEPS[step.what])
+        put(f"  {at}  {what}  {who}  {step.why}".rstrip())

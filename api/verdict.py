@@ -24,7 +24,7 @@ import psycopg
 
 from api.correction import correctable, purpose_of, read_again
 from api.imports import Import
-from api.quarantine import Connection, Held, Quarantine, State, Step, What
+from api.quarantine import STATES, Connection, Held, Quarantine, Step, What
 from api.refusals import (
     AcceptanceBegun,
     Flaw,
@@ -44,12 +44,6 @@ from ledger.identity import Actor
 from ledger.store import Stored
 
 DECIDE_SECONDS = 25
-SETTLED: dict[State, Words] = {
-    "accepted": Words("accepted", "已核准入账"),
-    "rejected": Words("rejected", "已退回"),
-    "recorded": Words("recorded by a later import", "已由其后的导入入账"),
-}
-
 T = TypeVar("T")
 
 
@@ -119,7 +113,7 @@ class Verdicts:
             if held.state == "accepted":
                 return Accepted(await self._receipts(held.positions), repeated=True)
             if held.state != "waiting":
-                raise RowSettled(row=id, how=SETTLED[held.state])
+                raise RowSettled(row=id, how=STATES[held.state])
             row = read_again(held)
             if isinstance(row, Unread):
                 raise _not_understood(id, row.problems)
@@ -158,7 +152,7 @@ class Verdicts:
         """The actor's row, which waits and is recorded in no way."""
         held = await self._mine(connection, id, actor)
         if held.state != "waiting":
-            raise RowSettled(row=id, how=SETTLED[held.state])
+            raise RowSettled(row=id, how=STATES[held.state])
         last = await self._quarantine.last_step(connection, id)
         if last == "accepting":
             row = read_again(held)

@@ -18,15 +18,17 @@ from api.refusals import RowNotUnderstood, RowSettled, UnknownColumn, UnknownRow
 from api.rehearsal import Rehearsal
 from api.tally import Account, Issue, Tally
 from api.verdict import Accepted, Verdicts
-from ledger.database import READER_ROLE
+from ledger.database import READER_ROLE, Database
 from ledger.envelope import decode
+from ledger.errors import OutcomeUnknown
 from ledger.events import PenaltyImposed
 from ledger.handle import Desk
 from ledger.identity import Actor
 from ledger.store import Ledger
 from tests import given
-from tests.conftest import Run
+from tests.conftest import Clock, Run, new_ledger
 from tests.test_imports import csv_file, digest
+from tests.wire import Fault, wired
 
 PENALTIES = """
 name = "penalties"
@@ -217,6 +219,33 @@ def test_a_mended_mapping_records_what_waits_and_settles_it(office: Office) -> N
     assert office.take().already_recorded == 2
 
 
+def test_what_waits_is_read_by_the_mapping_that_came_last(office: Office) -> None:
+    both = HEADER + WRONG_CHECK.replace("虚假宣传", "刷单")
+    office.take(both)
+    [row] = office.waiting()
+    assert [one.code for one in row.problems] == ["invalid-identifier", "not-in-table"]
+    for _ in range(2):
+        assert office.take(both, MENDED).already_quarantined == 1
+    [row] = office.waiting()
+    assert [one.code for one in row.problems] == ["invalid-identifier"]
+    held = office.quarantine.held(row.id)
+    assert held is not None
+    assert held.recipe.text == MENDED
+    assert [step.what for step in office.quarantine.steps(row.id)] == ["quarantined", "reread"]
+
+
+def test_what_a_person_has_corrected_is_read_by_the_mapping_it_came_with(office: Office) -> None:
+    both = HEADER + WRONG_CHECK.replace("虚假宣传", "刷单")
+    office.take(both)
+    [row] = office.waiting()
+    office.run(verdicts(office).correct(row.id, OFFICER, {"code": given.PROVIDER}, WHY))
+    office.take(both, MENDED)
+    held = office.quarantine.held(row.id)
+    assert held is not None
+    assert held.recipe.text == PENALTIES
+    assert [one.code for one in held.problems] == ["not-in-table"]
+
+
 def test_another_import_of_the_row_is_another_row(office: Office) -> None:
     office.take()
     office.take(text=PENALTIES.replace('name = "penalties"', 'name = "others"'))
@@ -292,7 +321,7 @@ def test_the_reader_role_sees_nothing_of_it(office: Office, table: str) -> None:
         connection.execute(f"SELECT FROM intake.{table}".encode())
 
 
-@pytest.mark.parametrize("column", ["cells", "content", "organisation", "recipe"])
+@pytest.mark.parametrize("column", ["cells", "content", "organisation", "quarantined_at"])
 def test_the_service_cannot_change_what_the_row_was(office: Office, column: str) -> None:
     office.take()
     with (
@@ -597,3 +626,30 @@ def test_accepting_and_rejecting_at_once_leaves_one_decision(
     assert held is not None
     assert ends == {"settled", held.state}
     assert len(office.penalties()) == 1 + (held.state == "accepted")
+
+
+@pytest.mark.parametrize("fault", ["lose the request", "lose the reply"])
+@pytest.mark.parametrize("mark", ["accepting", "COMMIT", "_append(", "accepted"])
+def test_wherever_an_acceptance_is_cut_off_it_is_completed_once(
+    office: Office, two: tuple[int, int], clock: Clock, mark: str, fault: Fault
+) -> None:
+    office.run(verdicts(office).correct(two[1], OFFICER, {"penalty.family": "FAKE_TRAFFIC"}, WHY))
+    with (
+        wired(office.ledger.database.conninfo) as wire,
+        new_ledger(Database(wire.conninfo), clock) as ledger,
+    ):
+        wire.plan(mark, fault)
+        cut = Verdicts(Quarantine(ledger), Desk(ledger), digest=digest)
+        try:
+            answered = office.run(cut.accept(two[1], OFFICER, WHY))
+        except OutcomeUnknown:
+            answered = None
+        assert wire.happened == [mark.encode()]
+    # What the ledger's own connection loses, the ledger itself makes good.
+    assert (answered is None) == (mark != "_append(")
+    accepted = office.run(verdicts(office).accept(two[1], OFFICER, WHY))
+    assert answered is None or accepted == answered._replace(repeated=True)
+    assert len(accepted.receipts) == 1
+    assert [one.family for one in office.penalties()] == ["AD_FALSE_CLAIM", "FAKE_TRAFFIC"]
+    found = steps(office, two[1])
+    assert (found[-1], found.count("accepted")) == ("accepted", 1)

@@ -16,6 +16,7 @@ import httpx2
 import orjson
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from api import readiness
 from api.holding import Holding
@@ -32,7 +33,7 @@ from ledger.handle import Desk
 from ledger.identity import Actor
 from ledger.store import Ledger
 from tests import given
-from tests.conftest import Clock, Run, new_ledger
+from tests.conftest import FOLDER, Clock, Run, new_ledger
 from tests.serving import Served, problem, serving, wait_until
 from tests.test_imports import csv_file
 from tests.test_quarantine import FILE, HEADER, PENALTIES, UNKNOWN_TYPE, WHY, WRONG_CHECK
@@ -262,6 +263,39 @@ def test_the_published_schema_has_it_all(served: Served) -> None:
         body = found["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         assert body.rpartition("/")[2] in schema["components"]["schemas"]
     assert schema["components"]["schemas"]["QuarantinedRow"]["properties"]["import"]
+
+
+def test_no_log_and_no_refusal_holds_anything_of_a_row(
+    database: Database, tmp_path: Path, run: Run, request: pytest.FixtureRequest
+) -> None:
+    secret = "某某的电话一三八"
+    content = HEADER + WRONG_CHECK.replace("示例公司", secret)
+    with (
+        capture_logs() as lines,
+        serving(
+            database, tmp_path / "keys", Clock(), new_ledger=new_ledger, access_log=True
+        ) as served,
+    ):
+        take(served, run, content)
+        [row] = served.get(ROWS, "registrar").json()["rows"]
+        id = row["id"]
+        assert secret in served.get(f"{ROWS}/{id}", "registrar").text
+        told = [
+            served.get("/readyz"),
+            served.get(f"{ROWS}/{id}", "case_officer"),
+            decide(served, id, "correction", set={secret: "x"}),
+            decide(served, id, "acceptance", why=secret),
+            decide(served, id, "rejection", why=secret),
+            decide(served, id, "acceptance"),
+            served.client.get("/metrics"),
+        ]
+    assert [one.status_code for one in told] == [200, 403, 422, 409, 200, 409, 200]
+    # Only the officer who sent it gets back what he himself sent.
+    assert [secret in one.text for one in told] == [False] * 2 + [True, False, True] + [False] * 2
+    assert [line["event"] for line in lines].count("request") >= 9
+    assert secret not in str(lines)
+    server_log = request.config.stash[FOLDER] / "server" / "server.log"
+    assert secret not in server_log.read_text(encoding="utf-8", errors="replace")
 
 
 # --- The command line, in processes of its own ---------------------------------------------------
