@@ -68,7 +68,7 @@ ONE = (
     f"SELECT {COLUMNS}, content, size_bytes, cells, corrections, kind, text"
     f" FROM {SCHEMA}.rows JOIN {SCHEMA}.recipes ON digest = recipe WHERE id = %s"
 ).encode()
-STEPS = (
+HISTORY = (
     "SELECT at, what, organisation, role, ref, why, corrections, positions"
     f" FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number"
 ).encode()
@@ -179,7 +179,7 @@ class Quarantine:
         """What was done with a row, in order."""
         return [
             Step(at, what, Actor(*who), why, corrections, positions)
-            for at, what, *who, why, corrections, positions in self.ledger.rows(STEPS, [id])
+            for at, what, *who, why, corrections, positions in self.ledger.rows(HISTORY, [id])
         ]
 
     @asynccontextmanager
