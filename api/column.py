@@ -10,23 +10,23 @@ import re
 import string
 import types
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from api.complaint import Unfit
 from api.rows import Proof, proof_of
 from ledger.calendar import read_day
 from ledger.errors import Words
-from ledger.identity import EvidenceDigest
+from ledger.identity import EvidenceDigest, coined_number
 
 Cells = Mapping[str, str]
 """The cells of a record by column, trimmed."""
 INTEGER = re.compile(r"-?[0-9]{1,15}")
 SHOWN_CHARACTERS = 40
-ORIGINS = ("column", "constant", "template", "digest_of_row")
+ORIGINS = ("column", "constant", "template", "coined", "digest_of_row")
 
 
 class Absent:
@@ -56,18 +56,30 @@ class BadCell(Exception):
         self.value = value
 
 
+class Coined(BaseModel):
+    """A number made of cells, for what its register gives none; some of them may be empty."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    prefix: str
+    of: Annotated[list[str], Field(min_length=1)]
+    may_be_empty: list[str] = []
+
+
 class Source(BaseModel):
-    """One field's source as the mapping writes it: exactly one of the first four."""
+    """One field's source as the mapping writes it: exactly one of the first five."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     column: str | None = None
     constant: Any = None
     template: str | None = None
+    coined: Coined | None = None
     digest_of_row: str | None = None
     values: dict[str, Any] | None = None
     unknown: Literal["refuse", "quarantine"] = "refuse"
     date: str | list[str] | None = None
+    plus_days: Annotated[int, Field(ge=-3660, le=3660)] = 0
     split: str | None = None
     missing: list[str] = []
     when_missing: Literal["reject", "omit"] = "reject"
@@ -97,6 +109,8 @@ class Source(BaseModel):
         """The columns it reads."""
         if self.column is not None:
             return [self.column]
+        if self.coined is not None:
+            return self.coined.of
         return placeholders(self.template or "")
 
 
@@ -156,6 +170,8 @@ def getter_of(source: Source, info: FieldInfo, *, missing: Sequence[str]) -> Get
         absent = BadCell("missing", Words("there is no value", "没有取值"))
     if source.column is not None:
         return _column_getter(source.column, none_there, absent, convert)
+    if source.coined is not None:
+        return _coined_getter(source.coined, none_there, absent, convert)
     return _template_getter(source.template or "", none_there, absent, convert)
 
 
@@ -194,6 +210,21 @@ def _template_getter(
     return get
 
 
+def _coined_getter(
+    coined: Coined, none_there: set[str], absent: object, convert: Callable[[str], object]
+) -> Getter:
+    needed = [name for name in coined.of if name not in coined.may_be_empty]
+
+    def get(cells: Cells, raw: Raw) -> object:
+        if none_there.isdisjoint([cells[name] for name in needed]):
+            return convert(coined.prefix + coined_number([cells[name] for name in coined.of]))
+        if isinstance(absent, BadCell):
+            raise absent
+        return absent
+
+    return get
+
+
 def _digest_getter(custodian: str, shape: Any, *, many: bool) -> Getter:
     if shape is not EvidenceDigest:
         raise Unfit("`digest_of_row` is for evidence only", "`digest_of_row` 只用于证据字段")
@@ -213,8 +244,10 @@ def _digest_getter(custodian: str, shape: Any, *, many: bool) -> Getter:
 
 
 def _conversion(source: Source, shape: Any, info: FieldInfo) -> Callable[[str], object]:
-    if source.date is not None and shape is not date:
-        raise Unfit("`date` is for days only", "`date` 只用于日期字段")
+    if shape is not date and (source.date is not None or source.plus_days):
+        raise Unfit(
+            "`date` and `plus_days` are for days only", "`date` 与 `plus_days` 只用于日期字段"
+        )
     if (source.split is not None) != (shape is list):
         raise Unfit(
             "`split` belongs to a list, and a list needs it",
@@ -227,7 +260,7 @@ def _conversion(source: Source, shape: Any, info: FieldInfo) -> Callable[[str], 
         return _table_reader(table, doubtful=source.unknown == "quarantine")
     if shape is date:
         formats = [source.date] if isinstance(source.date, str) else source.date or ["%Y-%m-%d"]
-        return _day_reader(formats)
+        return _day_reader(formats, timedelta(days=source.plus_days))
     if shape is bool:
         raise Unfit(
             "a yes or no needs `values`, a table that gives true and false",
@@ -268,15 +301,15 @@ def _table_reader(table: Mapping[str, object], *, doubtful: bool) -> Callable[[s
     return read
 
 
-def _day_reader(formats: Sequence[str]) -> Callable[[str], object]:
+def _day_reader(formats: Sequence[str], later: timedelta) -> Callable[[str], object]:
     def read(text: str) -> object:
         for form in formats:
             try:
                 # Fifty times faster than strptime, and the usual case.
                 if form == "%Y-%m-%d" and (day := read_day(text)) is not None:
-                    return day
-                return datetime.strptime(text, form).date()  # noqa: DTZ007 a day has no zone
-            except ValueError:
+                    return day + later
+                return datetime.strptime(text, form).date() + later  # noqa: DTZ007 a day has no zone
+            except (ValueError, OverflowError):
                 continue
         why = Words(
             f"{shown(text)} is no day written as {' or '.join(formats)}",

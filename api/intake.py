@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -60,11 +60,11 @@ def take_in(
     with ExitStack() as stack:
         raw = stack.enter_context(opened(path))
         whole = path.stat().st_size if path.is_file() else None
-        rows = rows_of(importing, unpacked(raw))
         ledger = stack.enter_context(Ledger(database, clock=clock))
         if dry_run:
             ledger.appender.close()
             ledger.appender = Rehearsal(clock)
+        rows = rows_of(importing, unpacked(raw), registered=ledger.registered)
         issues = stack.enter_context(_opened(report)) if report is not None else None
         meter = stack.enter_context(Meter(path.name, words("rows", "行")))
 
@@ -102,12 +102,21 @@ def opened(path: Path) -> io.BufferedReader:
     return path.open("rb")
 
 
-def rows_of(importing: Importing | JsonLines, raw: io.BufferedReader) -> Iterator[Row | Unread]:
-    """The rows of a file, read as it is to be read. Raises NoHeader, MappingError."""
+def rows_of(
+    importing: Importing | JsonLines,
+    raw: io.BufferedReader,
+    *,
+    registered: Callable[[], Iterable[tuple[str, str]]] = tuple,
+) -> Iterator[Row | Unread]:
+    """The rows of a file, read as it is to be read. Raises NoHeader, MappingError.
+
+    `registered`: whom the ledger knows, for `Importing.rows`.
+    """
     if isinstance(importing, JsonLines):
         return importing.rows(raw)
     source = importing.source
-    return importing.rows(CsvFile(raw, encoding=source.encoding, delimiter=source.delimiter))
+    file = CsvFile(raw, encoding=source.encoding, delimiter=source.delimiter)
+    return importing.rows(file, registered=registered)
 
 
 def looks_like_lines(path: Path) -> bool:

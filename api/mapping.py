@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from api.column import ABSENT, BadCell, Cells, Getter, Raw, Source, getter_of, shape_of
 from api.complaint import MappingError, joined, placed, reason_of, reasons_of
-from api.csvfile import CsvFile, Fault, Record
+from api.csvfile import CsvFile, Fault
+from api.doubts import Doubles, out_of_order
+from api.mappingfile import MappingFile, RecordTable, When
 from api.recipe import Recipe
 from api.rows import Entry, Problem, Row, Unread
 from ledger import events, findings, provider
 from ledger.errors import InvalidIdentifier, Words
-from ledger.events import Data, Purpose
+from ledger.events import Data
 from ledger.identity import EvidenceDigest, is_doubtful, parse_identifier
 
 REGISTER = "register"
@@ -49,57 +52,6 @@ GIVEN: dict[str, dict[str, object]] = {REGISTER: {"origin": "IMPORT"}}
 IDENTIFIER = FieldInfo(annotation=str)
 
 
-class Part(BaseModel):
-    """A table of the mapping file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class SourceTable(Part):
-    """How the file is written."""
-
-    encoding: str = "utf-8"
-    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
-    missing: list[str] = []
-
-
-class RowTable(Part):
-    """What makes a row the row it is, and what becomes of rows that no record applies to."""
-
-    key: Annotated[list[str], Field(min_length=1)]
-    unmatched: Literal["reject", "skip"] = "reject"
-
-
-class When(Part):
-    """A condition on a cell."""
-
-    column: str
-    one_of: Annotated[list[str], Field(min_length=1)]
-
-    def holds(self, cells: Cells) -> bool:
-        """Whether the cell is one of the values."""
-        return cells[self.column] in self.one_of
-
-
-class RecordTable(Part):
-    """One command that a row leads to."""
-
-    command: str
-    when: When | None = None
-    fields: dict[str, Any]
-
-
-class MappingFile(Part):
-    """The mapping file as it is written."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
-    purpose: Purpose | None = None
-    source: SourceTable = SourceTable()
-    identifier: Source
-    row: RowTable
-    record: Annotated[list[RecordTable], Field(min_length=1)]
-
-
 Plan = dict[str, "Getter | Plan"]
 
 
@@ -122,7 +74,15 @@ class Importing:
         self.purpose = written.purpose
         self.source = written.source
         self._row = written.row
-        self.columns = {*written.row.key, *written.identifier.columns()}
+        self._doubles = written.doubles
+        self._notes = written.note
+        self.columns = {
+            *written.row.key,
+            *written.row.in_order,
+            *written.identifier.columns(),
+            *written.doubles.columns(),
+            *(note.when.column for note in written.note),
+        }
         self._reasons: list[Words] = []
         self._check_encoding(written.source.encoding)
         self.identifier = self._getter(written.identifier, IDENTIFIER, "identifier")
@@ -145,23 +105,37 @@ class Importing:
         if reasons:
             raise MappingError(*joined(reasons))
 
-    def rows(self, file: CsvFile) -> Iterator[Row | Unread]:
-        """Every row of a file, in its order. Raises MappingError for a column it does not have."""
-        self.check_columns(file.columns)
-        return (self._understood(record, file.columns) for record in file)
+    def rows(
+        self, file: CsvFile, *, registered: Callable[[], Iterable[tuple[str, str]]] = tuple
+    ) -> Iterator[Row | Unread]:
+        """Every row of a file, in its order. Raises MappingError for a column it does not have.
 
-    def _understood(self, record: Record | Fault, columns: Sequence[str]) -> Row | Unread:
-        if isinstance(record, Fault):
-            return Unread(record.line, [Problem("line", "malformed", record.reason)])
-        cells = dict(zip(columns, map(str.strip, record.cells), strict=True))
-        return self.read(record.line, cells, record.raw)
+        `registered` gives identifier and name of everybody whom the ledger knows already; asked
+        only by a mapping that looks for namesakes.
+        """
+        self.check_columns(file.columns)
+        return self._each(file, registered if self._doubles.name is not None else tuple)
+
+    def _each(
+        self, file: CsvFile, registered: Callable[[], Iterable[tuple[str, str]]]
+    ) -> Iterator[Row | Unread]:
+        with closing(Doubles(self._doubles, registered())) as doubles:
+            for record in file:
+                if isinstance(record, Fault):
+                    yield Unread(record.line, [Problem("line", "malformed", record.reason)])
+                    continue
+                cells = dict(zip(file.columns, map(str.strip, record.cells), strict=True))
+                row = self.read(record.line, cells, record.raw)
+                if isinstance(row, Row) and (problems := doubles.problems(row, cells)):
+                    row = Unread(row.line, problems, row.key, row.subject, cells, record.raw)
+                yield row
 
     def read(self, line: int, cells: Cells, raw: Raw) -> Row | Unread:
         """The row's commands, none if it is to be skipped; or every reason against it.
 
         Once its bytes are gone, `raw` is what proves them.
         """
-        problems: list[Problem] = []
+        problems = out_of_order(cells, self._row.in_order)
         subject = self._subject(cells, problems)
         key = self._key(cells, problems)
         registration: Data | None = None
@@ -183,7 +157,12 @@ class Importing:
             problems.append(Problem("row", "no-record-applies", why))
         if problems:
             return Unread(line, problems, key, subject, cells, raw)
-        return Row(line, key, subject, registration, entries, raw=raw)
+        notes = [
+            Problem(note.field, note.code, Words(note.en, note.zh))
+            for note in self._notes
+            if note.when.holds(cells)
+        ]
+        return Row(line, key, subject, registration, entries, notes, raw)
 
     def _subject(self, cells: Cells, problems: list[Problem]) -> str:
         text = ""
@@ -199,8 +178,9 @@ class Importing:
 
     def _key(self, cells: Cells, problems: list[Problem]) -> str:
         parts = [cells[name] for name in self._row.key]
-        if not all(parts):
-            names = ", ".join(name for name in self._row.key if not cells[name])
+        empty = [name for name in self._row.key if not cells[name]]
+        if not set(empty) <= set(self._row.may_be_empty):
+            names = ", ".join(name for name in empty if name not in self._row.may_be_empty)
             why = Words(f"the key column {names} is empty", f"关键列 {names} 为空")
             problems.append(Problem("row.key", "missing", why))
         # The lengths keep ("a", "bc") apart from ("ab", "c").

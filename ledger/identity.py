@@ -8,9 +8,13 @@ references. This module imports nothing of ours but the errors.
 
 from __future__ import annotations
 
+import base64
 import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -23,6 +27,7 @@ USCC = re.compile(r"[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}")
 MASKED_USCC = re.compile(r"(?=.*\*)[0-9A-HJ-NPQRTUWXY*]{18}")
 FOREIGN = re.compile(r"([A-Z]{2})-[A-Z0-9]+-[A-Z0-9]+")
 MAX_IDENTIFIER_CHARACTERS = 60
+COINED_CHARACTERS = 16
 NO_USCC = Words(
     "a USCC has 18 characters of 0-9 and A-Z without I, O, S, V, Z and no separators; "
     "other registers are written COUNTRY-REGISTER-NUMBER",
@@ -104,6 +109,16 @@ def _parse_foreign(value: str) -> str:
         )
         raise InvalidIdentifier(value=value, why=why)
     return value
+
+
+def coined_number(parts: Sequence[str]) -> str:
+    """Sixteen characters (80 bits) that stand for an entry whose register gives it no number.
+
+    RFC 4648 base32 of the SHA-256 of the parts in NFKC and UTF-8, joined by `|`. The same entry
+    has the same number in whatever width it is written; another spelling is another number.
+    """
+    text = unicodedata.normalize("NFKC", "|".join(parts))
+    return base64.b32encode(sha256(text.encode()).digest()).decode()[:COINED_CHARACTERS]
 
 
 def group_identifier(identifier: str) -> str:

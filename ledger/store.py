@@ -38,6 +38,7 @@ from ledger.database import Database
 from ledger.entropy import Entropy
 from ledger.envelope import Event, decode
 from ledger.errors import Unavailable
+from ledger.events import ProviderRegistered
 from ledger.recorder import Recorder
 
 POOL_SIZE = 8
@@ -199,6 +200,10 @@ class Ledger(Application[str]):
             " JOIN unnest(%s::text[], %s::text[]) AS asked (subject, key) USING (subject, key)"
             " WHERE issuer = %s"
         ).encode()
+        self._read_registered = (
+            f"SELECT state FROM {name}events WHERE originator_version = 1"
+            f" AND topic = '{ProviderRegistered.type}'"
+        ).encode()
         self._read_id = (
             f"SELECT notification_id, state FROM {name}events WHERE event_id = %s"
         ).encode()
@@ -257,6 +262,16 @@ class Ledger(Application[str]):
         return [
             Stored(*row) for row in self.rows(self._read_streams, [list(streams), up_to_version])
         ]
+
+    def registered(self) -> Generator[tuple[str, str]]:
+        """Identifier and name of every provider, while the server sends on; to be closed when left.
+
+        Holds a connection of the pool until then. Raises psycopg.Error.
+        """
+        with self.datastore.reading() as cursor:
+            for (state,) in cursor.stream(self._read_registered, binary=True, size=STREAM_EVENTS):
+                envelope = orjson.loads(state)
+                yield envelope["subject"], envelope["data"]["name"]
 
     def read_id(self, id: UUID) -> Stored | None:
         """The event with this id."""

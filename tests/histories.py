@@ -233,7 +233,12 @@ class World:
 
 @contextmanager
 def world_of(
-    ledger: Ledger, run: Run, clock: Clock, *opened_at: int, rulebook: dict[str, Any] | None = None
+    ledger: Ledger,
+    run: Run,
+    clock: Clock,
+    *opened_at: int,
+    rulebook: dict[str, Any] | None = None,
+    purpose: str = "demonstration",
 ) -> Iterator[World]:
     """The world of a ledger that is opened at a moment (UTC), with the tables of both projections.
 
@@ -248,7 +253,8 @@ def world_of(
             )
         )
     desk = Desk(ledger)
-    opening = given.opening() if rulebook is None else given.opening(rulebook=rulebook)
+    book = {} if rulebook is None else {"rulebook": rulebook}
+    opening = given.opening(purpose=purpose, **book)
     run(desk.open_ledger(opening, given.REGISTRAR))
     with ledger.database.connect() as connection:
         yield World(ledger, desk, run, clock=clock, connection=connection)

@@ -1,6 +1,9 @@
 """Identifiers: what is a provider's code, what is mended, what is refused and why."""
 
+import base64
 import csv
+import hashlib
+import unicodedata
 import zoneinfo
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from ledger.identity import (
     COUNTRIES,
     EvidenceDigest,
     Ref,
+    coined_number,
     group_identifier,
     parse_identifier,
 )
@@ -213,6 +217,30 @@ def test_any_text_is_accepted_in_canonical_form_or_refused(text: str) -> None:
     assert parse_identifier(value) == value
     assert len(value) <= 60
     assert set(value) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("(株)サンプル商事", "東京都千代田区"),
+        ("（株）サンプル商事", "東京都千代田区"),
+        ("㈱ｻﾝﾌﾟﾙ商事", "東京都千代田区"),
+    ],
+)
+def test_a_coined_number_is_the_same_in_every_width(parts: tuple[str, str]) -> None:
+    # printf '(株)サンプル商事|東京都千代田区' | openssl dgst -sha256 -binary | base32 | head -c 16
+    assert coined_number(parts) == "AK4HYZVSDJM4AEP3"
+    assert parse_identifier(f"JP-MHLW-{coined_number(parts)}") == "JP-MHLW-AK4HYZVSDJM4AEP3"
+
+
+@for_all(st.lists(st.text(max_size=20), min_size=2, max_size=2))
+def test_a_coined_number_is_what_the_issue_says(parts: list[str]) -> None:
+    """Base32 of SHA-256, of each part in NFKC or of the whole: that is the same."""
+    each = "|".join(unicodedata.normalize("NFKC", part) for part in parts)
+    whole = unicodedata.normalize("NFKC", "|".join(parts))
+    assert each == whole
+    wanted = base64.b32encode(hashlib.sha256(each.encode()).digest())[:16].decode()
+    assert coined_number(parts) == wanted
 
 
 def test_a_code_is_shown_in_groups() -> None:

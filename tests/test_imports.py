@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gzip
 import io
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
@@ -25,8 +26,10 @@ from pydantic import ValidationError
 from api.complaint import MappingError
 from api.csvfile import CsvFile, Fault, NoHeader, Record, unpacked
 from api.imports import Import
-from api.mapping import COMMANDS, Importing, MappingFile, load_mapping
+from api.mapping import COMMANDS, Importing, load_mapping
+from api.mappingfile import MappingFile
 from api.rehearsal import Rehearsal
+from api.rows import Row, Unread
 from api.tally import Account, Issue, Tally
 from ledger.database import Database
 from ledger.envelope import decode
@@ -293,7 +296,7 @@ def test_what_is_wrong_with_a_source_is_told_in_both_languages(tmp_path: Path) -
     with pytest.raises(MappingError, match="identifier: Value error, name exactly one of") as told:
         load_mapping(path)
     assert told.value.reason.zh.endswith(
-        "identifier：须且只能写明其中一项：column、constant、template、digest_of_row"
+        "identifier：须且只能写明其中一项：column、constant、template、coined、digest_of_row"
     )
 
 
@@ -489,6 +492,65 @@ consent = true
     assert penalty.mitigation == ["SELF_REPORTED", "COMPENSATED"]
     assert penalty.evidence[0].sha256 == sha256(rows[1].encode("gb18030")).hexdigest()
     assert penalty.evidence[0].size_bytes == len(rows[1].encode("gb18030"))
+
+
+# --- Identifiers ---------------------------------------------------------------------------------
+
+
+def firms(codes: Iterable[str]) -> str:
+    """A file with one inspection of each firm."""
+    rows = (f"{number},{code},甲,2025-01-02,ok," for number, code in enumerate(codes, 1))
+    return "\n".join([HEADER, *rows]) + "\n"
+
+
+def test_every_code_of_a_registered_organisation_is_taken_in(office: Office, shared: Path) -> None:
+    codes = (shared / "data" / "uscc_valid.txt").read_text(encoding="utf-8").split()
+    tally = office.take(firms(codes), mapping(identifier={"column": "firm"}))
+    assert tally == Tally(rows=496, registered=496, recorded=496)
+    assert {subject for subject, _ in office.ledger.registered()} == set(codes)
+
+
+def test_every_wrong_code_is_told_with_what_is_wrong_with_it(shared: Path) -> None:
+    with (shared / "data" / "uscc_invalid.csv").open(encoding="utf-8", newline="") as file:
+        wrong = list(csv.DictReader(file))
+    content = csv_file(firms(one["value"] for one in wrong))
+    judged = Counter[str]()
+    for row, one in zip(mapping(identifier={"column": "firm"}).rows(content), wrong, strict=True):
+        judged[one["why"]] += 1
+        if one["why"] == "lower-case":
+            assert isinstance(row, Row)
+            assert row.subject == one["value"].upper()
+            continue
+        assert isinstance(row, Unread)
+        [problem] = row.problems
+        assert (problem.field, problem.code) == ("identifier", "invalid-identifier")
+        if one["why"] == "checksum":
+            assert f"should be {one['computed_check_char']}, not" in problem.reason.en
+            assert f"校验码应为 {one['computed_check_char']}" in problem.reason.zh
+    assert set(judged) == {"lower-case", "checksum", "length", "format"}
+    assert judged.total() == 143
+
+
+def test_identifiers_are_mended_and_registers_elsewhere_are_taken(office: Office) -> None:
+    written = {
+        "91999999ma00text0h": given.PROVIDER,
+        "９１９９９９９９ＭＡ０ＤＹＣＲＤ５Ｙ": given.OTHER,
+        "\u300091999999MA1AGENC8N ": "91999999MA1AGENC8N",
+        "hk-cr-1234567": "HK-CR-1234567",
+        "MO-RC-12345SO": "MO-RC-12345SO",
+        "ＴＷ－ＭＯＥＡ－２２０９９１３１": "TW-MOEA-22099131",
+        "JP-MHLW-24RL47BMX6ACBPL7": "JP-MHLW-24RL47BMX6ACBPL7",
+        "us-chi-2484634": "US-CHI-2484634",
+    }
+    wrong = ["HK-1234567", "XX-CR-1234567", "HK-CR-12 34567", "9199 9999 MA00 TEXT 0H", "暂无", ""]
+    office.take(firms([*written, *wrong]), mapping(identifier={"column": "firm"}))
+    assert {subject for subject, _ in office.ledger.registered()} == set(written.values())
+    told = [(line, code) for line, field, code in office.told() if field == "identifier"]
+    first = 2 + len(written)
+    assert told == [
+        *((first + number, "invalid-identifier") for number in range(len(wrong) - 1)),
+        (first + len(wrong) - 1, "missing"),
+    ]
 
 
 # --- Once, and in order --------------------------------------------------------------------------
