@@ -185,8 +185,8 @@ class Import:
     async def _recorded_before(self, rows: Sequence[Waiting]) -> None:
         """Tell of rows that the keys know whole."""
         found: Mapping[int, Receipt] = {}
-        if self._account.answers or any(one.held is not None for one in rows):
-            asked = {at: type(data) for one in rows for at, data in one.recorded_at.items()}
+        asked = {at: type(data) for one in rows for at, data in one.recorded_at.items()}
+        if asked and (self._account.answers or any(one.held is not None for one in rows)):
             found = await patiently(lambda: self._desk.first_answers(asked))
         for waiting in rows:
             waiting.receipts += [found[at] for at in waiting.recorded_at if at in found]
