@@ -56,7 +56,7 @@ from ledger.handle import Desk
 PATH = "/v1/imports"
 DOES = Words("import records", "导入记录")
 WRITERS = {role for write in (*FACTS.values(), *ACTS.values()) for role in write.roles}
-BLOCK_ROWS = 50
+BLOCK_ROWS = 25
 """Fewer than of a file: others who write at the same time wait for a part of a block only."""
 STOP_SECONDS = 5
 SEND_SECONDS = 30
