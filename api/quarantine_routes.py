@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ValidationError,
 )
+from structlog.contextvars import bind_contextvars
 
 from api import lines, openapi, problems
 from api.answers import Answer
@@ -184,6 +185,7 @@ class QuarantineRoutes:
         claims, verdicts, body = await self._asked(request, ACCEPTANCE)
         accepted = await verdicts.accept(id, claims.actor, body.why)
         receipts = receipts_of(accepted)
+        bind_contextvars(positions=[one["position"] for one in receipts])
         answer = reply({"row": id, "receipts": receipts}, claims.reader)
         answer.status_code = ACCEPTANCE.status
         answer.headers["Location"] = f"/v1/events/{receipts[0]['position']}"

@@ -14,9 +14,11 @@ from structlog.testing import capture_logs
 from ledger.database import Database
 from projections.scores import Scores
 from tests import given
-from tests.conftest import Clock, new_ledger
+from tests.conftest import Clock, Run, new_ledger
 from tests.serving import Served, serving, wait_until
 from tests.test_deliveries import answers_of, deliver, inspection
+from tests.test_quarantine import WHY
+from tests.test_quarantine_api import ROWS, decide, take
 from tests.test_runner import append_raw
 
 
@@ -102,6 +104,19 @@ def test_an_import_is_logged_with_the_first_and_the_last_position(served: Served
         ("/v1/imports", 3, positions),
         ("/v1/imports", 3, []),
     ]
+
+
+def test_an_accepted_row_is_logged_with_its_positions(served: Served, run: Run) -> None:
+    take(served, run)
+    id = served.get(ROWS, "registrar").json()["rows"][0]["id"]
+    decide(served, id, "correction", set={"code": given.PROVIDER})
+    with capture_logs([merge_contextvars]) as logged:
+        accepted = decide(served, id, "acceptance")
+        wait_until(lambda: len(logged) == 1)
+    assert accepted.status_code == 201, accepted.text
+    assert logged[0]["route"] == "/v1/quarantine/{id}/acceptance"
+    assert logged[0]["positions"] == [one["position"] for one in accepted.json()["receipts"]]
+    assert WHY not in str(logged)
 
 
 def test_a_projection_that_stops_says_where(served: Served) -> None:
