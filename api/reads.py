@@ -39,6 +39,7 @@ from ledger.store import Ledger, Stored
 from ledger.tail import Tail
 from ledger.vocabulary import EVENT_TYPES, json_schema
 from projections.disclosure import PUBLIC, Disclosure, Reader
+from projections.explained import Explanations
 from projections.scores import Scores
 from projections.sheet import Sheets
 
@@ -102,6 +103,7 @@ class Reads:
         self._ledger = ledger
         self._tail = tail
         self._scores = scores
+        self._explanations = Explanations(scores)
         self._disclosure = disclosure
         self._sheets = sheets
         self._tokens = tokens
@@ -162,11 +164,11 @@ class Reads:
             raise UnknownProvider(provider=subject)
         return reply(found, claims.reader)
 
-    def _full_score(self, subject: str, day: date) -> dict[str, Any]:
-        found = self._scores.explain(subject, as_of=day, today=local_day(self._clock()))
+    def _full_score(self, subject: str, day: date) -> bytes:
+        found = self._explanations.json(subject, as_of=day, today=local_day(self._clock()))
         if found is None:
             raise UnknownProvider(provider=subject)
-        return {"audience": "full", **found}
+        return found
 
     def _public_score(self, subject: str, day: date) -> dict[str, Any]:
         sheet = self._sheet(subject, day)

@@ -225,9 +225,6 @@ class Scores:
         scales = self.scales(position)
         facts = self.facts(subject, position)
         result, change = score_until(facts, scales, as_of=as_of, position=position)
-        told = self._ledger.rows(self._told, [subject, position, position])
-        stored = self._ledger.read_at([at for _, at in told])
-        about = {one.position: about_event(one) for one in stored}
         return {
             "subject": subject,
             "name": current["name"],
@@ -236,8 +233,15 @@ class Scores:
             "asked_on": today.isoformat(),
             **result,
             "next_change_on": change.isoformat() if change else None,
-            "facts": {id: about[at] for id, at in told},
+            "facts": self.sources(subject, position),
         }
+
+    def sources(self, subject: str, up_to: int) -> dict[str, dict[str, Any]]:
+        """Where each fact up to a position comes from, by its id, in the order of the log."""
+        told = self._ledger.rows(self._told, [subject, up_to, up_to])
+        stored = self._ledger.read_at([at for _, at in told])
+        about = {one.position: about_event(one) for one in stored}
+        return {id: about[at] for id, at in told}
 
     def case(self, subject: str, *, as_of: date, known_at: date) -> dict[str, Any] | None:
         """What the score of a day is computed from, as the offline command reads it.
