@@ -55,6 +55,7 @@ RECORDING_WEEKDAYS = (1, 4)
 MINUTES_APART = 10
 TRY_SECONDS = 0.1
 MAX_PROVIDERS = 200_000
+KEPT_PROVIDERS = 5_000
 RECORDED_AT_ONCE = 1_000
 ORGANISATION = "DEMO-REGISTRY"
 REGISTRAR = Actor(ORGANISATION, "registrar", "00000000-0000-4000-8000-000000000001")
@@ -174,7 +175,7 @@ async def _demonstrate(database: Database, plan: Plan, advance: Callable[[int, i
     with (
         Ledger(hasty(database), clock=clock, random=Random(f"ledger {plan.seed}").randbytes) as it,
     ):
-        desk = Desk(it)
+        desk = Desk(it, max_streams=KEPT_PROVIDERS)
         try:
             await desk.rulebooks()
         except LedgerNotOpened:

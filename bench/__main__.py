@@ -1,8 +1,8 @@
 """`make bench`: our figure, the peer's, and the ratio, in one run on one server.
 
 Every row runs both sides on the same embedded PostgreSQL with fsync on. Writes `build/bench.json`.
-Figures depend on the machine; only the
-ratios of one run are worth comparing. Nothing here gates a test.
+Figures depend on the machine; only the ratios of one run are worth comparing. Nothing here gates a
+test. `python -m bench NAME …` runs some parts only; `load`, a million events, only if it is named.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,39 +19,50 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import appends, catchup, http, importing
+from api.options import collect_rarely
+from bench import appends, catchup, explaining, feeding, http, importing, latency, load
 from bench.place import Place, Row
 from ledger.embedded import Embedded
 
-PARTS: tuple[Callable[[Place], Iterable[Row]], ...] = (
-    appends.rows,
-    importing.rows,
-    catchup.rows,
-    http.rows,
-)
+PARTS: dict[str, Callable[[Place], Iterable[Row]]] = {
+    "appends": appends.rows,
+    "importing": importing.rows,
+    "catchup": catchup.rows,
+    "feeding": feeding.rows,
+    "latency": latency.rows,
+    "explaining": explaining.rows,
+    "http": http.rows,
+}
+SLOW: dict[str, Callable[[Place], Iterable[Row]]] = {"load": load.rows}
 
 
 def main() -> None:
-    """Run every part and print the table."""
+    """Run every part, or those that are named, and print the table."""
+    wanted = sys.argv[1:] or list(PARTS)
+    if unknown := [name for name in wanted if name not in PARTS | SLOW]:
+        sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS | SLOW)}")
+    collect_rarely()  # as every command does
     folder = Path(tempfile.mkdtemp(prefix="chengxin-bench-"))
     folder.chmod(0o755)
     console = Console(stderr=True)
     found: list[Row] = []
     try:
         with Embedded(folder) as server:
-            for part in PARTS:
-                console.print(f"… {part.__module__}")
-                found.extend(part(Place(server)))
+            for name in wanted:
+                console.print(f"… {name}")
+                for row in (PARTS | SLOW)[name](Place(server)):
+                    found.append(row)
+                    console.print(f"  {row.what}: {row.ours:,.1f} {row.note}", highlight=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     table = Table("what", "ours", "peer", "peer's", "ratio", "note")
     for row in found:
         table.add_row(
             row.what,
-            f"{row.ours:,.0f}",
+            _shown(row.ours),
             row.peer,
-            f"{row.peers:,.0f}",
-            f"{row.ratio:.2f}",
+            _shown(row.peers),
+            _shown(row.ratio),
             row.note,
         )
     Console(width=150).print(table)
@@ -62,10 +74,18 @@ def main() -> None:
             "system": platform.platform(),
             "python": platform.python_version(),
         },
-        "rows": [row._asdict() | {"ratio": round(row.ratio, 3)} for row in found],
+        "rows": [row.told() for row in found],
     }
-    (build / "bench.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    console.print(f"written to {build / 'bench.json'}")
+    file = build / ("bench.json" if wanted == list(PARTS) else f"bench-{'-'.join(wanted)}.json")
+    file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    console.print(f"written to {file}")
+
+
+def _shown(figure: float | None) -> str:
+    """A figure with as many digits as it deserves."""
+    if figure is None:
+        return ""
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.2f}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from http.client import HTTPConnection
 
-from bench.place import ACTOR, Place, Row, Served, opened, penalty, percentile, registration
+from bench.place import ACTOR, Place, Row, opened, penalty, percentile, registration
+from bench.served import Served
 from ledger.handle import Desk
 
 FACTS = (10, 1_000, 10_000)

@@ -11,30 +11,21 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import count, repeat
-from pathlib import Path
 
 import orjson
 import uvloop
 
-from api.settings import Settings
-from bench.place import ACTOR, Place, Row, penalty, tokens_of
-from ledger.database import Database
-from ledger.events import LedgerOpened, ProviderRegistered
+from bench.place import ACTOR, Place, Row, opened, penalty, registration
+from bench.served import Served, server
 from ledger.handle import Desk
-from ledger.rulebook import first_rulebook
-from ledger.store import Ledger
 
 CONNECTIONS = 32
 TURNS = 5
 TURN_SECONDS = 0.8
-ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 PEER = """
 import asyncio, socket, sys, uvicorn
 from fastapi import FastAPI
@@ -53,28 +44,18 @@ uvicorn.Server(config).run(sockets=[listener])
 def rows(place: Place) -> Iterable[Row]:
     """Requests per second."""
     database = place.database("http")
-    with tempfile.TemporaryDirectory() as keys:
-        settings = Settings(key_dir=Path(keys) / "keys")
-        asyncio.run(_prepare(database))
-        tokens = tokens_of(settings)
-        token = tokens.issue(role=ACTOR.role, organisation=ACTOR.organisation, ref=ACTOR.ref)
-        environment = os.environ | {
-            "CHENGXIN_DATABASE_URL": database.conninfo,
-            "CHENGXIN_KEY_DIR": str(settings.key_dir),
-            "CHENGXIN_ACCESS_LOG": "false",
-        }
-        main = "from api.cli import main; main()"
-        serve = [sys.executable, "-c", main, "serve", "--port", "0", "--no-worker"]
-        writes = [_writes(token, number) for number in range(CONNECTIONS)]
+    with opened(database) as desk:
+        asyncio.run(_register(desk))
+    with (
+        Served(database, worker=False) as served,
+        server([sys.executable, "-c", PEER], os.environ) as peer_port,
+    ):
+        writes = [_writes(served.token, number) for number in range(CONNECTIONS)]
         reads = [repeat(GET) for _ in range(CONNECTIONS)]
-        with (
-            _server(serve, environment) as port,
-            _server([sys.executable, "-c", PEER], dict(os.environ)) as peer_port,
-        ):
-            turns = [
-                (uvloop.run(_load(port, writes)), uvloop.run(_load(peer_port, reads)))
-                for _ in range(TURNS)
-            ]
+        turns = [
+            (uvloop.run(_load(served.port, writes)), uvloop.run(_load(peer_port, reads)))
+            for _ in range(TURNS)
+        ]
     ours, peer = (sum(rates) / TURNS for rates in zip(*turns, strict=True))
     yield Row(
         "durable writes over HTTP with authentication",
@@ -88,21 +69,9 @@ def rows(place: Place) -> Iterable[Row]:
 GET = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 
-async def _prepare(database: Database) -> None:
-    with Ledger(database) as ledger:
-        desk = Desk(ledger)
-        opening = LedgerOpened(
-            name="bench",
-            origin="localhost/bench",
-            purpose="demonstration",
-            rulebook=first_rulebook(),
-        )
-        await desk.open_ledger(opening, ACTOR)
-        for number in range(CONNECTIONS):
-            name = ProviderRegistered(
-                name=f"第{number}号示例公司", entity_kind="ENTERPRISE", origin="IMPORT"
-            )
-            await desk.record(f"HK-CR-{number}", name, ACTOR)
+async def _register(desk: Desk) -> None:
+    for number in range(CONNECTIONS):
+        await desk.record(f"HK-CR-{number}", registration(number), ACTOR)
 
 
 def _writes(token: str, connection: int) -> Iterator[bytes]:
@@ -113,17 +82,6 @@ def _writes(token: str, connection: int) -> Iterator[bytes]:
             f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
-
-
-@contextmanager
-def _server(command: list[str], environment: dict[str, str]) -> Iterator[int]:
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            found = next(filter(None, map(ADDRESS.search, process.stdout)))
-            yield int(found[1])
-        finally:
-            process.terminate()
 
 
 async def _load(port: int, requests: Sequence[Iterator[bytes]]) -> float:

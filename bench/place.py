@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from importlib.resources import files
 from typing import NamedTuple
@@ -13,10 +16,12 @@ from api.security import Tokens
 from api.settings import Settings
 from ledger.database import Database, migrate
 from ledger.embedded import Embedded
-from ledger.events import Issuer
+from ledger.events import Issuer, LedgerOpened, ProviderRegistered, Purpose
 from ledger.findings import ImposePenalty
+from ledger.handle import Desk
 from ledger.identity import Actor, EvidenceDigest
-from ledger.store import system_clock
+from ledger.rulebook import first_rulebook
+from ledger.store import Ledger, system_clock
 from projections.runner import migrate_projections
 
 ACTOR = Actor("CN-BENCH", "registrar", "0198c7a0-0000-7000-8000-000000000001")
@@ -31,14 +36,19 @@ class Row(NamedTuple):
 
     what: str
     ours: float
-    peer: str
-    peers: float
+    peer: str = ""
+    peers: float | None = None
     note: str = ""
 
     @property
-    def ratio(self) -> float:
-        """Ours over the peer's."""
-        return self.ours / self.peers
+    def ratio(self) -> float | None:
+        """Ours over the peer's, where there is one."""
+        return None if self.peers is None else self.ours / self.peers
+
+    def told(self) -> dict[str, object]:
+        """As the record of a run has it."""
+        ratio = self.ratio
+        return self._asdict() | {"ratio": None if ratio is None else round(ratio, 3)}
 
 
 class Place:
@@ -81,6 +91,31 @@ def tokens_of(settings: Settings) -> Tokens:
         audience=settings.token_audience,
         clock=system_clock,
     )
+
+
+@contextmanager
+def opened(database: Database, *, purpose: Purpose = "demonstration") -> Iterator[Desk]:
+    """The desk of a ledger that has just been opened there."""
+    opening = LedgerOpened(
+        name="bench", origin="localhost/bench", purpose=purpose, rulebook=first_rulebook()
+    )
+    with Ledger(database) as ledger:
+        # A desk belongs to one loop; this one's ends here.
+        asyncio.run(Desk(ledger).open_ledger(opening, ACTOR))
+        yield Desk(ledger)
+
+
+def registration(number: int) -> ProviderRegistered:
+    """The registration of a provider, different for each number."""
+    return ProviderRegistered(
+        name=f"第{number}号示例公司", entity_kind="ENTERPRISE", origin="IMPORT"
+    )
+
+
+def percentile(figures: Iterable[float], percent: int) -> float:
+    """What so many percent of the figures do not exceed."""
+    ordered = sorted(figures)
+    return ordered[(len(ordered) * percent - 1) // 100]
 
 
 def penalty(number: int) -> ImposePenalty:

@@ -65,8 +65,10 @@ class Receipt(NamedTuple):
 class Desk:
     """Where commands are handled. Belongs to one event loop."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, max_streams: int = MAX_STREAMS) -> None:
+        """`max_streams`: of so many providers the state is kept, about 20 KB each."""
         self.ledger = ledger
+        self._max_streams = max_streams
         self._kept: OrderedDict[str, Kept[Any]] = OrderedDict()
         self._rules = Kept(RULEBOOK_STREAM, rulebook.Rulebooks, rulebook.evolve)
         self._rules_read_at = float("-inf")
@@ -198,7 +200,7 @@ class Desk:
         if kept is None:
             kept = Kept(stream, lambda: provider.Provider(identifier), provider.evolve)
             self._kept[stream] = kept
-            while len(self._kept) > MAX_STREAMS:
+            while len(self._kept) > self._max_streams:
                 name, oldest = next(iter(self._kept.items()))
                 if oldest.queue.locked():
                     break

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -142,7 +142,7 @@ class Disclosure:
     def items(self, subject: str) -> list[Item]:
         """Every item of a provider, shown or not, in the order of the log."""
         query = f"{self._items} WHERE subject = %s ORDER BY position"
-        return [Item(*row) for row in self._ledger.rows(query.encode(), [subject])]
+        return list(map(Item._make, self._ledger.rows(query.encode(), [subject])))
 
     def shown(self, subject: str, position: int, *, today: date) -> list[Item]:
         """The items of a provider up to a position that the public sees today."""
@@ -169,7 +169,9 @@ class Disclosure:
             else:
                 # What a revoked repair shows again is shown when the projection says so.
                 changed.pop(column, None)
-        return [replace(item, **withdrawn[str(item.id)]) for item in items]
+        if not withdrawn:
+            return list(items)
+        return [item._replace(**withdrawn[str(item.id)]) for item in items]
 
     def ending(self, today: date, limit: int) -> list[Item]:
         """Items whose period is over and whose end is not recorded yet (for the worker)."""
@@ -177,7 +179,7 @@ class Disclosure:
             f"{self._items} WHERE shown_until <= %s AND NOT ended AND NOT overturned"
             " AND NOT repaired AND NOT removed ORDER BY shown_until, position LIMIT %s"
         )
-        return [Item(*row) for row in self._ledger.rows(query.encode(), [today, limit])]
+        return list(map(Item._make, self._ledger.rows(query.encode(), [today, limit])))
 
     def lines(
         self,
@@ -225,22 +227,45 @@ class Disclosure:
         """What has been judged of `stored`, each with the stub to give instead, if any."""
         position = self.position()
         stored = [one for one in stored if one.position <= position]
-        envelopes = [orjson.loads(one.state) for one in stored]
-        targets = [UUID(envelope["data"].get("target") or envelope["id"]) for envelope in envelopes]
-        query = f"{self._items} WHERE id = ANY(%s)"
-        rows = self._ledger.rows(query.encode(), [targets]) if targets else []
-        items = {
-            item.id: item for item in self._as_withdrawn([Item(*row) for row in rows], position)
-        }
+        about = [_about(one) for one in stored]
+        query = f"{self._items} WHERE position = ANY(%s) OR id = ANY(%s)"
+        asked = [[one.key for one in about if isinstance(one.key, kind)] for kind in (int, UUID)]
+        rows = self._ledger.rows(query.encode(), asked) if stored else []
+        items: dict[int | UUID, Item] = {}
+        for item in self._as_withdrawn(list(map(Item._make, rows)), position):
+            items[item.position] = items[item.id] = item
         return [
             (
                 one,
                 None
-                if reader.sees_all_of(envelope.get("subject"))
-                else _stub(envelope, items.get(target), today),
+                if reader.sees_all_of(what.subject)
+                else _stub(what, items.get(what.key), today),
             )
-            for one, envelope, target in zip(stored, envelopes, targets, strict=True)
+            for one, what in zip(stored, about, strict=True)
         ]
+
+
+class _About(NamedTuple):
+    """What is judged of an event; the rest of it is let go, since there may be thousands.
+
+    `key`: the item it is about, an earlier one by its id, or its own by its position.
+    """
+
+    type: str
+    visibility: str
+    subject: str | None
+    key: int | UUID
+
+
+def _about(stored: Stored) -> _About:
+    envelope = orjson.loads(stored.state)
+    target = envelope["data"].get("target")
+    return _About(
+        envelope["type"].removeprefix(TYPE_PREFIX),
+        envelope["visibility"],
+        envelope.get("subject"),
+        UUID(target) if target else stored.position,
+    )
 
 
 def _items(
@@ -260,20 +285,19 @@ def _items(
             changes[column][envelope["data"]["target"]] = value
 
 
-def _stub(envelope: Mapping[str, Any], item: Item | None, today: date) -> dict[str, str] | None:
+def _stub(what: _About, item: Item | None, today: date) -> dict[str, str] | None:
     """What the public gets in place of an event; None where it gets the event itself."""
-    kind = envelope["type"].removeprefix(TYPE_PREFIX)
-    if envelope["visibility"] != "public":
+    if what.visibility != "public":
         return {"withheld": "not-public"}
-    if kind in OPEN:
+    if what.type in OPEN:
         return None
     if item is None:
         return {"withheld": "not-public"}
     reason = item.withheld(today)
     if reason is None:
         return None
-    if kind in WITHDRAWALS:
-        return {"withheld": kind, "retracts": f"{item.position:020d}"}
+    if what.type in WITHDRAWALS:
+        return {"withheld": what.type, "retracts": f"{item.position:020d}"}
     return {"withheld": reason}
 
 

@@ -7,9 +7,8 @@ rows, is the business of `disclosure.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ledger.envelope import TYPE_PREFIX
@@ -29,8 +28,7 @@ ITEM_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One row of the items table; what it says stands in the event at its position."""
 
     position: int

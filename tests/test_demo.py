@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from api import history
+from api import demo, history
 from api.demo import (
     REGISTRAR,
     Plan,
@@ -34,7 +34,6 @@ from api.demo import (
 from api.history import History, Moment
 from api.invented import DIVISION, ORGANISATION_WEIGHTS, companies
 from api.plots import PENALTIES, PLOTS, VARIANTS
-from ledger import handle
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.envelope import Event, decode
@@ -214,7 +213,7 @@ def test_memory_does_not_grow_with_the_number_of_providers(
 
     (Pydantic keeps the last 16,384 short strings it has met.)
     """
-    monkeypatch.setattr(handle, "MAX_STREAMS", 3)
+    monkeypatch.setattr(demo, "KEPT_PROVIDERS", 3)
     monkeypatch.setattr(history, "COMMANDS_AT_ONCE", 3)
 
     def peak(providers: int) -> int:
