@@ -265,6 +265,38 @@ def test_the_published_schema_has_it_all(served: Served) -> None:
     assert schema["components"]["schemas"]["QuarantinedRow"]["properties"]["import"]
 
 
+def test_a_line_of_our_own_waits_is_corrected_and_accepted(served: Served) -> None:
+    data = given.penalty().model_dump(mode="json")
+    registration = {"name": "示例公司", "entity_kind": "ENTERPRISE"}
+    wrong = given.PROVIDER[:-1] + "J"
+    line = {"key": "k-1", "identifier": wrong, "command": "penalty", "data": data}
+    sent = orjson.dumps(line | {"registration": registration})
+
+    def deliver() -> dict[str, Any]:
+        headers = served.bearer("registrar", **{"Content-Type": "application/jsonl"})
+        answered = served.client.post("/v1/imports", content=sent, headers=headers)
+        assert answered.status_code == 200, answered.text
+        first: dict[str, Any] = orjson.loads(answered.content.splitlines()[0])
+        return first
+
+    assert deliver()["state"] == "quarantined"
+    assert deliver()["state"] == "quarantined-before"
+    [row] = served.get(ROWS, "registrar").json()["rows"]
+    assert (row["import"], row["subject"], row["line"]) == ("json-lines", wrong, 1)
+    full = served.get(f"{ROWS}/{row['id']}", "registrar").json()
+    QuarantinedRowInFull.model_validate_json(orjson.dumps(full))
+    assert orjson.loads(full["cells"]["data"]) == data
+    problem(decide(served, row["id"], "correction", set={"penalty.x": "y"}), 422, "unknown-column")
+    for bad, field in (("{", "data"), ('{"a": 1}', "data.a")):
+        told = decide(served, row["id"], "correction", set={"data": bad}).json()["problems"]
+        assert field in {one["field"] for one in told}
+    mended = {"identifier": given.PROVIDER, "data": orjson.dumps(data).decode()}
+    assert decide(served, row["id"], "correction", set=mended).json()["problems"] == []
+    [receipt] = decide(served, row["id"], "acceptance").json()["receipts"]
+    assert receipt["stream"] == f"provider-{given.PROVIDER}"
+    assert deliver()["state"] == "recorded-before"
+
+
 def test_no_log_and_no_refusal_holds_anything_of_a_row(
     database: Database, tmp_path: Path, run: Run, request: pytest.FixtureRequest
 ) -> None:
