@@ -22,6 +22,7 @@ from ledger.store import Ledger, system_clock
 if TYPE_CHECKING:
     from api.quarantine import Entry, Held, Step
     from api.quarantine_json import RowVerdict
+    from api.rows import Problem
     from api.verdict import Verdicts
 
 app = typer.Typer(no_args_is_help=True)
@@ -237,9 +238,14 @@ def _show(held: Held, steps: list[Step], *, as_json: bool) -> None:
     state = words(*STATES[held.state])
     put("  ".join([str(held.id), state, held.organisation, held.name]))
     put(f"{held.file}:{held.line}  {held.subject}")
-    put(words("Reasons:", "原因："))
+    if held.problems:
+        put(words("Reasons:", "原因："))
+    elif held.state == "waiting":
+        put(words("Understood now: accept or reject it.", "现已可识别，待核准或退回。"))
     for problem in held.problems:
-        put(f"  {problem.field}: {words(*problem.reason)} [{problem.code}]")
+        put(
+            f"  {problem.field}: {words(*problem.reason)} [{problem.code}]{_way_out(held, problem)}"
+        )
     put(words("Row:", "内容："))
     for name, text in held.cells.items():
         new = held.corrections.get(name)
@@ -252,3 +258,11 @@ def _show(held: Held, steps: list[Step], *, as_json: bool) -> None:
         who = f"{step.actor.organisation} {step.actor.ref}"
         at, what = step.at.isoformat(timespec="seconds"), words(*STEPS[step.what])
         put(f"  {at}  {what}  {who}  {step.why}".rstrip())
+
+
+def _way_out(held: Held, problem: Problem) -> str:
+    """How the field of a problem is named to correct it, where no column is."""
+    from api.correction import correctable
+
+    names = [one for one in correctable(held) if one.partition(".")[2] == problem.field]
+    return "".join(f"  (--set {name}=…)" for name in names if held.state == "waiting")

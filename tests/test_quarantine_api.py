@@ -24,9 +24,9 @@ from api.imports import Import
 from api.mapping import mapping_of
 from api.quarantine import Quarantine, waiting_of
 from api.quarantine_json import QuarantinedRowInFull, QuarantinedRows, RowAccepted
-from api.storage import migrate_all, migrate_quarantine
+from api.storage import migrate_quarantine
 from api.tally import Account
-from ledger.database import Database
+from ledger.database import Database, migrate
 from ledger.envelope import decode
 from ledger.events import PenaltyImposed
 from ledger.handle import Desk
@@ -36,7 +36,16 @@ from tests import given
 from tests.conftest import FOLDER, Clock, Run, new_ledger
 from tests.serving import Served, problem, serving, wait_until
 from tests.test_imports import csv_file
-from tests.test_quarantine import FILE, HEADER, PENALTIES, UNKNOWN_TYPE, WHY, WRONG_CHECK
+from tests.test_quarantine import (
+    FILE,
+    HEADER,
+    MENDED,
+    PENALTIES,
+    UNKNOWN_TYPE,
+    WHY,
+    WRONG_CHECK,
+    Office,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 REF = "0198c7a0-0000-7000-8000-0000000000a1"
@@ -414,6 +423,9 @@ def test_each_step_on_the_command_line_in_a_process_of_its_own(
     shown = chengxin("quarantine", "correct", 1, "--set", f"code={given.PROVIDER}", *org)
     assert (shown.returncode, shown.stderr) == (0, b"")
     assert f"code = {given.PROVIDER[:-1]}J  →  {given.PROVIDER}" in shown.stdout.decode()
+    assert "Understood now: accept or reject it." in shown.stdout.decode()
+    shown = chengxin("quarantine", "show", 2)
+    assert "[not-in-table]  (--set penalty.family=…)" in shown.stdout.decode()
     accepted = chengxin("quarantine", "accept", 1, *org)
     assert (accepted.returncode, accepted.stderr) == (0, b"Accepted, at 3.\n")
     again = chengxin("quarantine", "accept", 1, *org, "--json")
@@ -504,17 +516,22 @@ def test_killed_between_the_append_and_the_settling_it_is_recorded_once(
     assert steps == ["quarantined", "corrected", "accepting", "accepting", "accepted"]
 
 
-def test_a_database_of_an_earlier_version_gets_its_quarantine(
-    own_server: Any, tmp_path: Path
+def test_databases_of_earlier_versions_get_their_quarantine(
+    database: Database, tmp_path: Path, opened: Ledger, run: Run
 ) -> None:
-    database = Database(own_server.conninfo())
-    migrate_all(database)
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         connection.execute("DROP SCHEMA intake CASCADE")
+    first = ROOT / "api" / "sql" / "intake" / "0001_quarantine.sql"
+    (tmp_path / first.name).write_bytes(first.read_bytes())
+    place = Database(database.conninfo, schema="intake", application="intake")
+    assert migrate(place, tmp_path) == [first.name]
+    office = Office(opened, run)
+    office.take()
     for _ in range(2):
         migrate_quarantine(database)
-    with Ledger(database) as ledger:
-        assert waiting_of(ledger).rows == 0
+    # What came in before the second migration is read by another mapping after it.
+    office.take(text=MENDED.replace("刷单", "刷量"))
+    assert {len(office.quarantine.steps(one.id)) for one in office.waiting()} == {2}
 
 
 def test_before_it_is_migrated_an_import_says_what_to_run(
