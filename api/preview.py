@@ -94,7 +94,6 @@ def preview(
     *,
     actor: Actor,
     digest: Callable[..., bytes],
-    holding: Holding | None,
     rows: int,
     advance: Callable[[Tally], None],
 ) -> Preview:
@@ -111,7 +110,14 @@ def preview(
         digest=digest,
         account=Account(answer=found.take),
         advance=advance,
-        holding=holding,
+        holding=Holding(
+            Quarantine(desk.ledger),
+            actor,
+            name=importing.name,
+            file="",
+            recipe=importing.recipe,
+            dry_run=True,
+        ),
     )
     found.unused = [name for name in file.columns if name not in importing.columns]
 
@@ -151,7 +157,7 @@ def previewed(
         raw = stack.enter_context(opened(path))
         source = importing.source
         file = CsvFile(unpacked(raw), encoding=source.encoding, delimiter=source.delimiter)
-        desk, digest, holding = None, plain_digest, None
+        desk, digest = None, plain_digest
         if there:
             database = stack.enter_context(database_of(settings))
             desk = stack.enter_context(_desk_on(database, clock=clock))
@@ -160,14 +166,6 @@ def previewed(
             desk = _desk_without_ledger(importing, actor, clock=clock)
         else:
             digest = tokens_of(settings).digest
-            holding = Holding(
-                Quarantine(desk.ledger),
-                actor,
-                name=importing.name,
-                file=path.name,
-                recipe=importing.recipe,
-                dry_run=True,
-            )
         meter = stack.enter_context(Meter(path.name, words("rows", "行")))
         found = preview(
             importing,
@@ -175,7 +173,6 @@ def previewed(
             desk,
             actor=actor,
             digest=digest,
-            holding=holding,
             rows=rows,
             advance=lambda tally: meter.advance(tally.rows, part=0, whole=None),
         )

@@ -23,6 +23,7 @@ from ledger.store import Ledger
 from tests import given
 from tests.conftest import Clock, Run
 from tests.test_imports import CHICAGO, HEADER, chengxin, csv_file, many, mapping
+from tests.test_jsonlines import WRONG_CHECK
 
 MAIN = "from api.start import main; main()"
 ROWS = (
@@ -46,7 +47,6 @@ def look(content: str, *, rows: int = 3, **changes: Any) -> Preview:
         _desk_without_ledger(importing, given.REGISTRAR, clock=Clock()),
         actor=given.REGISTRAR,
         digest=plain_digest,
-        holding=None,
         rows=rows,
         advance=lambda tally: None,
     )
@@ -235,6 +235,14 @@ def test_each_part_of_a_list_is_looked_up_by_itself() -> None:
     # A kind of finding that no item of the rulebook stands for is told, never guessed.
     assert set(found.unknown) == {("mitigation", "赔偿"), ("family", "新事项")}
     assert found.tally.refused == 2
+
+
+def test_what_a_person_would_have_to_judge_is_told_so() -> None:
+    rows = f"{HEADER}\n1,{WRONG_CHECK},Inn,2013-01-01,ok,0\n"
+    found = look(rows, identifier={"column": "firm"})
+    assert (found.tally.quarantined, found.tally.refused) == (1, 0)
+    assert found.outcomes[2].state == "quarantined"
+    assert set(found.reasons) == {("identifier", "invalid-identifier")}
 
 
 def test_what_is_told_apart_is_bounded() -> None:
