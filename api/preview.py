@@ -124,7 +124,10 @@ def preview(
     async def judge() -> None:
         rulebooks = await desk.rulebooks()
         found.rulebook = rulebooks.of(local_day(desk.ledger.clock()))
-        found.tally = await work.run(_kept(importing.rows(file), found.rows, rows))
+        known = tuple if holding is None else holding.quarantine.ledger.registered
+        found.tally = await work.run(
+            _kept(importing.rows(file, registered=known), found.rows, rows)
+        )
 
     run(judge())
     return found

@@ -165,6 +165,24 @@ def test_on_a_ledger_its_own_rows_and_rules_count_and_nothing_is_written(
     assert (told["tally"]["already_recorded"], told["tally"]["refused"]) == (1, 5)
 
 
+def test_whoever_has_the_name_of_somebody_in_the_ledger_is_for_a_person(
+    file: Path, tmp_path: Path, database: Database, desk: Any, run: Run
+) -> None:
+    run(desk.open_ledger(given.opening(purpose="test-data"), given.REGISTRAR))
+    run(desk.record(given.PROVIDER, given.register(name="Inn"), given.REGISTRAR))
+    doubtful = tmp_path / "doubtful.toml"
+    doubtful.write_text(f'{CHICAGO.read_text()}\n[doubles]\nname = "legal_name"\n')
+    _, out, _ = check(
+        doubtful, file, "--json", database=database, keys=tmp_path / "keys", locale="C"
+    )
+    told = orjson.loads(out)
+    assert told["rows"][0]["state"] == "quarantined"
+    assert told["tally"]["quarantined"] == 1
+    assert ("identifier", "possible-double") in {
+        (one["field"], one["code"]) for one in told["problems"]
+    }
+
+
 def test_a_ledger_of_another_purpose_is_told(
     file: Path, tmp_path: Path, opened: Ledger, database: Database
 ) -> None:
