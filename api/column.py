@@ -11,6 +11,7 @@ import string
 import types
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -26,6 +27,7 @@ Cells = Mapping[str, str]
 """The cells of a record by column, trimmed."""
 INTEGER = re.compile(r"-?[0-9]{1,15}")
 SHOWN_CHARACTERS = 40
+SHOWN_VALUES = 12
 ORIGINS = ("column", "constant", "template", "coined", "digest_of_row")
 
 
@@ -291,7 +293,8 @@ def _table_reader(table: Mapping[str, object], *, doubtful: bool) -> Callable[[s
         try:
             return table[text]
         except KeyError:
-            known = ", ".join(repr(one) for one in table)
+            known = ", ".join(repr(one) for one in islice(table, SHOWN_VALUES))
+            known += ", …" if len(table) > SHOWN_VALUES else ""
             why = Words(
                 f"{shown(text)} is not in the value table, which has {known}",
                 f"{shown(text)} 不在取值表中，表中有：{known}",

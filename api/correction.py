@@ -21,9 +21,10 @@ from pydantic.fields import FieldInfo
 from api.column import Getter, Source, getter_of, shape_of
 from api.complaint import MappingError, joined, reason_of, reasons_of
 from api.jsonlines import JsonLines
-from api.mapping import GIVEN, Importing, Plan, Recording, mapping_of
+from api.mapping import Importing, Plan, Recording, mapping_of
 from api.quarantine import Held
 from api.recipe import Recipe
+from api.recordable import GIVEN
 from api.rows import Problem, Row, Unread
 from ledger.errors import Words
 from ledger.events import Purpose

@@ -12,8 +12,8 @@ import gzip
 import io
 import zlib
 from collections import deque
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple, Protocol
 
 from ledger.errors import Words
 
@@ -38,6 +38,14 @@ class Fault(NamedTuple):
     reason: Words
 
 
+class Table(Protocol):
+    """Records under a header: a CSV file, a sheet of a workbook. Iterate once."""
+
+    columns: list[str]
+
+    def __iter__(self) -> Iterator[Record | Fault]: ...
+
+
 class NoHeader(ValueError):
     """The file has no usable first record, for this reason."""
 
@@ -51,6 +59,14 @@ def unpacked(stream: io.BufferedReader) -> io.BufferedReader:
     if stream.peek(2)[:2] == GZIP_MAGIC:
         return io.BufferedReader(gzip.GzipFile(fileobj=stream), 256 * 1024)
     return stream
+
+
+def line_of(cells: Sequence[str]) -> bytes:
+    """A record as one line of CSV (RFC 4180) in UTF-8, without the line end."""
+    line = io.StringIO(newline="")
+    # The writer quotes what stands in its line end, and cells may hold either half of it.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n").encode()
 
 
 class CsvFile:

@@ -1,4 +1,4 @@
-"""Commands that bring records in: import, quarantine.
+"""Commands that bring records in and give them out: import, quarantine, export.
 
 What a command alone needs is imported when it runs, so that the small ones answer at once.
 """
@@ -6,6 +6,7 @@ What a command alone needs is imported when it runs, so that the small ones answ
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,21 @@ from ledger.identity import Actor
 from ledger.store import system_clock
 
 FILE = "file"
+
+
+class DecisionKind(Enum):
+    """What `export shuanggongshi` writes."""
+
+    PENALTY = "penalty"
+    LICENCE = "licence"
+
+
+class TextEncoding(Enum):
+    """How `export shuanggongshi` writes."""
+
+    UTF_8 = "utf-8"
+    GB18030 = "gb18030"
+
 
 app = typer.Typer()
 
@@ -78,7 +94,10 @@ def import_file(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help=words("How to read CSV (TOML).", "读取 CSV 的映射文件（TOML）。"),
+            help=words(
+                "How to read CSV or XLSX (TOML); not needed for a 双公示 form.",
+                "读取 CSV 或 XLSX 的映射文件（TOML）；双公示表可不写。",
+            ),
         ),
     ] = None,
     form: Annotated[
@@ -183,7 +202,7 @@ def _actor(org: str) -> Actor:
 
 
 def _reader(file: Path, mapping: Path | None, form: str | None) -> Any:
-    """How to read the file; ends the command where nothing tells. Raises MappingError, OSError."""
+    """How to read the file, None where its header must tell. Raises MappingError, OSError."""
     from api.intake import looks_like_lines
     from api.jsonlines import JsonLines
     from api.mapping import load_mapping
@@ -196,5 +215,58 @@ def _reader(file: Path, mapping: Path | None, form: str | None) -> Any:
         return load_mapping(mapping)
     if form == "jsonl" or (form is None and looks_like_lines(file)):
         return JsonLines()
-    en = f"{file}: name its --mapping, or say --format jsonl if it holds JSON Lines"
-    fail(USAGE, words(en, f"{file}：请指明 --mapping；若为 JSON Lines，请写明 --format jsonl"))
+    return None
+
+
+exports = typer.Typer(no_args_is_help=True)
+app.add_typer(
+    exports,
+    name="export",
+    help=words("Write decisions in an exchange form.", "按交换格式导出决定。"),
+)
+
+
+@exports.command(
+    "shuanggongshi",
+    help=words(
+        "Write administrative decisions in the 双公示 form.", "按“双公示”格式导出行政决定。"
+    ),
+)
+def export_shuanggongshi(
+    kind: Annotated[
+        DecisionKind, typer.Option(help=words("Penalties or licences.", "处罚或许可。"))
+    ] = DecisionKind.PENALTY,
+    encoding: Annotated[
+        TextEncoding, typer.Option(help=words("How the text is encoded.", "文本编码。"))
+    ] = TextEncoding.UTF_8,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help=words(
+                "Also what is not public: for the authority itself.", "含不公开事项，仅供机关自用。"
+            ),
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", dir_okay=False, help=words("A file.", "写入文件。")),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """`chengxin export shuanggongshi`."""
+    with interruptible():
+        from api.outgoing import give_out
+        from api.storage import database_of
+        from projections.decisions import LICENCE, PENALTY
+
+    with database_of(settings_of(data_dir=data_dir)) as database:
+        rows = give_out(
+            database,
+            PENALTY if kind is DecisionKind.PENALTY else LICENCE,
+            everything=everything,
+            encoding=encoding.value,
+            output=output,
+            clock=system_clock,
+        )
+    tell(words(f"{rows:,} rows written", f"已导出 {rows:,} 行"))

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import orjson
 
-from api.csvfile import CsvFile, unpacked
+from api.csvfile import unpacked
 from api.holding import Holding
 from api.imports import Import
 from api.jsonlines import BOM, JsonLines
@@ -22,6 +22,7 @@ from api.options import run
 from api.quarantine import Quarantine
 from api.rehearsal import Rehearsal
 from api.rows import Row, Unread
+from api.source import recognised_file, table_of
 from api.tally import Account, Issue, State, Tally
 from api.terminal import USAGE, Meter, fail, tell, told, words
 from ledger.database import Database
@@ -44,7 +45,7 @@ BECAME: dict[State, Words] = {
 
 def take_in(
     path: Path,
-    importing: Importing | JsonLines,
+    importing: Importing | JsonLines | None,
     database: Database,
     *,
     actor: Actor,
@@ -55,6 +56,8 @@ def take_in(
 ) -> Tally:
     """Import a file (`-`: standard input); issues go to stderr and, as JSON Lines, to `report`.
 
+    Without a mapping the file must be in a known form, which brings its own.
+
     Raises MappingError, NoHeader, LedgerError, OSError.
     """
     with ExitStack() as stack:
@@ -64,7 +67,7 @@ def take_in(
         if dry_run:
             ledger.appender.close()
             ledger.appender = Rehearsal(clock)
-        rows = rows_of(importing, unpacked(raw), registered=ledger.registered)
+        importing, rows = rows_of(importing, raw, registered=ledger.registered)
         issues = stack.enter_context(_opened(report)) if report is not None else None
         meter = stack.enter_context(Meter(path.name, words("rows", "行")))
 
@@ -103,20 +106,25 @@ def opened(path: Path) -> io.BufferedReader:
 
 
 def rows_of(
-    importing: Importing | JsonLines,
+    importing: Importing | JsonLines | None,
     raw: io.BufferedReader,
     *,
     registered: Callable[[], Iterable[tuple[str, str]]] = tuple,
-) -> Iterator[Row | Unread]:
-    """The rows of a file, read as it is to be read. Raises NoHeader, MappingError.
+) -> tuple[Importing | JsonLines, Iterator[Row | Unread]]:
+    """The rows of a file, and how they are read; a file in a known form brings that along.
 
-    `registered`: whom the ledger knows, for `Importing.rows`.
+    `registered`: whom the ledger knows, for `Importing.rows`. Raises NoHeader, MappingError.
     """
     if isinstance(importing, JsonLines):
-        return importing.rows(raw)
-    source = importing.source
-    file = CsvFile(raw, encoding=source.encoding, delimiter=source.delimiter)
-    return importing.rows(file, registered=registered)
+        return importing, importing.rows(unpacked(raw))
+    if importing is None:
+        importing, table = recognised_file(raw)
+    else:
+        table = table_of(raw, importing.source)
+    rows = importing.rows(table, registered=registered)
+    if importing.form is not None and (unread := ", ".join(importing.unused(table.columns))):
+        tell(words(f"columns that are not read: {unread}", f"以下列不予读取：{unread}"))
+    return importing, rows
 
 
 def looks_like_lines(path: Path) -> bool:

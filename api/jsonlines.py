@@ -25,8 +25,8 @@ from api import problems
 from api.arrival import Torn
 from api.body import parse_json
 from api.commands import KEY, MAX_KEY_CHARACTERS, WRITES, RegisterProvider, Write
-from api.mapping import COMMANDS, GIVEN, REGISTER
 from api.recipe import Recipe
+from api.recordable import COMMANDS, GIVEN, REGISTER
 from api.refusals import LineTooLarge, SchemaBroken, Unparsable
 from api.rows import Entry, Problem, Proof, Row, Unread, proof_of
 from ledger import events

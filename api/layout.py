@@ -17,7 +17,9 @@ from ledger.rulebook import Rulebook
 from ledger.scale import CENT
 
 ITEMS_A_PAGE = 6
-REFERRALS_A_PAGE = 3
+REFERRALS_A_PAGE = QUALIFICATIONS_A_PAGE = 3
+LISTS = ("items", "merits", "referrals", "qualifications")
+"""The lists of a sheet, each shown in parts by itself."""
 """Few, so that with texts as long as they may be the page stays light."""
 
 
@@ -68,10 +70,16 @@ def sheet_view(sheet: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str,
     referrals = sorted(
         sheet["referrals"], key=lambda r: (r["shown_from"], r["position"]), reverse=True
     )
+    qualifications = sorted(
+        sheet["qualifications"], key=lambda q: (q["valid_from"], q["position"]), reverse=True
+    )
     shown_items, item_number, item_pages = part_of(items, wanted["items"])
     shown_merits, merit_number, merit_pages = part_of(merits, wanted["merits"])
     shown_referrals, referral_number, referral_pages = part_of(
         referrals, wanted["referrals"], REFERRALS_A_PAGE
+    )
+    shown_qualifications, qualification_number, qualification_pages = part_of(
+        qualifications, wanted["qualifications"], QUALIFICATIONS_A_PAGE
     )
     place = {item["id"]: index // ITEMS_A_PAGE + 1 for index, item in enumerate(items)}
     by_id = {item["id"]: item for item in items}
@@ -79,11 +87,17 @@ def sheet_view(sheet: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str,
     at = {"items": item_number, "merits": merit_number}
     if referrals:
         at["referrals"] = referral_number
+    if qualifications:
+        at["qualifications"] = qualification_number
     return {
         "sheet": sheet,
         "items": shown_items,
         "merits": shown_merits,
         "referrals": shown_referrals,
+        "qualifications": shown_qualifications,
+        "qualification_paging": _paging(
+            "qualifications", qualification_pages, {"qualifications": 1, **at}
+        ),
         "item_paging": _paging("items", item_pages, at),
         "merit_paging": _paging("merits", merit_pages, at),
         "referral_paging": _paging("referrals", referral_pages, {"referrals": 1, **at}),

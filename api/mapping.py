@@ -20,35 +20,21 @@ from pydantic.fields import FieldInfo
 
 from api.column import ABSENT, BadCell, Cells, Getter, Raw, Source, getter_of, shape_of
 from api.complaint import MappingError, joined, placed, reason_of, reasons_of
-from api.csvfile import CsvFile, Fault
+from api.csvfile import Fault, Table
 from api.doubts import Doubles, out_of_order
+from api.encoding import DETECT
+from api.forms.form import Form, form_of
+from api.forms.reading import COMPUTED
+from api.forms.rows import Given, header_of, read_in_form, records_of
 from api.mappingfile import MappingFile, RecordTable, When
 from api.recipe import Recipe
+from api.recordable import BY_AUTHORITY, COMMANDS, GIVEN, REGISTER
 from api.rows import Entry, Problem, Row, Unread
-from ledger import events, findings, provider
+from api.valuetable import expanded
 from ledger.errors import InvalidIdentifier, Words
 from ledger.events import Data
 from ledger.identity import EvidenceDigest, is_doubtful, parse_identifier
 
-REGISTER = "register"
-COMMANDS: dict[str, type[Data]] = {
-    REGISTER: events.ProviderRegistered,
-    "admission": events.ProviderAdmitted,
-    "suspension": events.ProviderSuspended,
-    "resumption": provider.ResumeProvider,
-    "exit": events.ProviderExited,
-    "reward": events.RewardGranted,
-    "penalty": findings.ImposePenalty,
-    "complaint": provider.RecordComplaintOutcome,
-    "breach": findings.ConfirmBreach,
-    "contract": events.ContractCompleted,
-    "inspection": provider.RecordInspection,
-    "listing": events.SevereListEntered,
-    "referral": events.ReferralRecorded,
-}
-"""What a mapping may record. Acts on a recorded fact name an event's id, which no CSV file has."""
-GIVEN: dict[str, dict[str, object]] = {REGISTER: {"origin": "IMPORT"}}
-"""Fields that are the importer's to say, not the mapping's."""
 IDENTIFIER = FieldInfo(annotation=str)
 
 
@@ -87,6 +73,10 @@ class Importing:
         self._check_encoding(written.source.encoding)
         self.identifier = self._getter(written.identifier, IDENTIFIER, "identifier")
         self.recordings = [self._recording(table) for table in written.record]
+        self.form: Form | None = None
+        if written.form is not None:
+            self.form = form_of(written.form)
+            self._check_form(self.form)
         if sum(one.command == REGISTER for one in self.recordings) > 1:
             self._complain("record", "`register` stands there twice", "`register` 出现了两次")
         if self._reasons:
@@ -105,36 +95,54 @@ class Importing:
         if reasons:
             raise MappingError(*joined(reasons))
 
+    def unused(self, columns: Sequence[str]) -> Sequence[str]:
+        """The columns of a file that nothing uses; in a form, those that the form does not have."""
+        if self.form is not None:
+            return header_of(columns, self.form).unread
+        return [name for name in columns if name not in self.columns]
+
     def rows(
-        self, file: CsvFile, *, registered: Callable[[], Iterable[tuple[str, str]]] = tuple
+        self, file: Table, *, registered: Callable[[], Iterable[tuple[str, str]]] = tuple
     ) -> Iterator[Row | Unread]:
         """Every row of a file, in its order. Raises MappingError for a column it does not have.
 
         `registered` gives identifier and name of everybody whom the ledger knows already; asked
         only by a mapping that looks for namesakes.
         """
-        self.check_columns(file.columns)
-        return self._each(file, registered if self._doubles.name is not None else tuple)
+        if self.form is not None:
+            records = records_of(file, self.form)
+        else:
+            self.check_columns(file.columns)
+            records = _records(file)
+        return self._each(records, registered if self._doubles.name is not None else tuple)
 
     def _each(
-        self, file: CsvFile, registered: Callable[[], Iterable[tuple[str, str]]]
+        self,
+        records: Iterable[Given | Unread],
+        registered: Callable[[], Iterable[tuple[str, str]]],
     ) -> Iterator[Row | Unread]:
         with closing(Doubles(self._doubles, registered())) as doubles:
-            for record in file:
-                if isinstance(record, Fault):
-                    yield Unread(record.line, [Problem("line", "malformed", record.reason)])
+            for record in records:
+                if isinstance(record, Unread):
+                    yield record
                     continue
-                cells = dict(zip(file.columns, map(str.strip, record.cells), strict=True))
-                row = self.read(record.line, cells, record.raw)
+                line, cells, raw = record
+                row = self.read(line, cells, raw)
                 if isinstance(row, Row) and (problems := doubles.problems(row, cells)):
-                    row = Unread(row.line, problems, row.key, row.subject, cells, record.raw)
+                    row = Unread(row.line, problems, row.key, row.subject, cells, raw)
                 yield row
 
     def read(self, line: int, cells: Cells, raw: Raw) -> Row | Unread:
         """The row's commands, none if it is to be skipped; or every reason against it.
 
-        Once its bytes are gone, `raw` is what proves them.
+        Once its bytes are gone, `raw` is what proves them. In a form the cells stand under the
+        form's own columns, mended or not.
         """
+        if self.form is None:
+            return self._read(line, cells, raw)
+        return read_in_form(self.form, line, cells, read=self._read, raw=raw)
+
+    def _read(self, line: int, cells: Cells, raw: Raw) -> Row | Unread:
         problems = out_of_order(cells, self._row.in_order)
         subject = self._subject(cells, problems)
         key = self._key(cells, problems)
@@ -187,7 +195,15 @@ class Importing:
         text = "".join(f"{len(part)}:{part}" for part in parts)
         return sha256(text.encode()).hexdigest()[:32]
 
+    def _check_form(self, form: Form) -> None:
+        try:
+            self.check_columns([*(one.name for one in form.kept), *COMPUTED])
+        except MappingError as error:
+            self._reasons.append(error.reason)
+
     def _check_encoding(self, encoding: str) -> None:
+        if encoding == DETECT:
+            return
         try:
             if '\n,"'.encode(encoding).removeprefix(b"\xef\xbb\xbf") != b'\n,"':
                 en, zh = "convert the file to UTF-8 first", "请先将文件转换为 UTF-8"
@@ -206,9 +222,10 @@ class Importing:
             return lambda cells, raw: ABSENT
 
     def _recording(self, table: RecordTable) -> Recording:
-        model = COMMANDS.get(table.command)
+        commands = COMMANDS | BY_AUTHORITY
+        model = commands.get(table.command)
         if model is None:
-            known = ", ".join(COMMANDS)
+            known = ", ".join(commands)
             en = f"there is no command {table.command!r}, only {known}"
             self._complain("record", en, f"没有命令 {table.command!r}，只有：{known}")
             return Recording(table.command, table.when, Data, {})
@@ -263,6 +280,15 @@ class Importing:
         return self._getter(source, info, where)
 
 
+def _records(file: Table) -> Iterator[Given | Unread]:
+    for record in file:
+        if isinstance(record, Fault):
+            yield Unread(record.line, [Problem("line", "malformed", record.reason)])
+            continue
+        cells = dict(zip(file.columns, map(str.strip, record.cells), strict=True))
+        yield record.line, cells, record.raw
+
+
 def _build(recording: Recording, cells: Cells, raw: Raw, problems: list[Problem]) -> Data | None:
     before = len(problems)
     values = _fill(recording.plan, cells, raw, problems, "")
@@ -297,7 +323,7 @@ def _fill(
 
 def mapping_of(text: str) -> Importing:
     """The mapping in a text. Raises MappingError, TOMLDecodeError or ValidationError."""
-    return Importing(MappingFile.model_validate(tomllib.loads(text)), text)
+    return Importing(MappingFile.model_validate(expanded(tomllib.loads(text))), text)
 
 
 def load_mapping(path: Path) -> Importing:

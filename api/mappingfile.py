@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.column import Cells, Source
 from api.doubts import DoublesTable
+from api.forms.form import FormName
 from ledger.events import Purpose
 
 
@@ -22,9 +23,10 @@ class Part(BaseModel):
 
 
 class SourceTable(Part):
-    """How the file is written."""
+    """How the file is written. `sheet`: of a workbook, the first one where none is named."""
 
     encoding: str = "utf-8"
+    sheet: str | None = None
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
     missing: list[str] = []
 
@@ -72,6 +74,7 @@ class MappingFile(Part):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
     purpose: Purpose | None = None
+    form: FormName | None = None
     source: SourceTable = SourceTable()
     identifier: Source
     row: RowTable

@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api import answers, readiness
+from api import answers, published, readiness
 from api.examples import EXAMPLES, PROVIDER, TARGET
 from api.problems import refusals_by_code
 from ledger.events import TargetFields
@@ -235,7 +235,7 @@ READS = {
     "/v1/disclosure/providers/{identifier}": Read(
         "disclosure",
         "服务商公示信息 · The public sheet of a provider",
-        json_answer(answers.Sheet, headers=ETAG),
+        json_answer(published.Sheet, headers=ETAG),
         (404, 409, 422, 500, 503),
         may_be_unchanged=True,
     ),

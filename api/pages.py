@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.routing import Route
 
 from api import wording
-from api.layout import bands_in_words, scale_of, sheet_view
+from api.layout import LISTS, bands_in_words, scale_of, sheet_view
 from api.problems import AWAY, TAGS
 from api.replies import is_fresh
 from ledger.calendar import local_day
@@ -121,6 +121,7 @@ class Pages:
             "grade_words": wording.grade_words,
             "status_words": wording.PROVIDER_STATUS.__getitem__,
             "status_note": wording.STATUS_NOTES.__getitem__,
+            "validity_words": wording.VALIDITY.__getitem__,
             "kind_words": wording.ITEM_KINDS.__getitem__,
             "item_status_words": wording.ITEM_STATUS.__getitem__,
             "not_counted_words": wording.NOT_COUNTED.__getitem__,
@@ -189,7 +190,7 @@ class Pages:
         sheet = self._sheets.sheet(identifier, today=today)
         if sheet is None:
             raise NoSuchPage
-        wanted = {name: asked_number(request, name) for name in ("items", "merits", "referrals")}
+        wanted = {name: asked_number(request, name) for name in LISTS}
         return self.render(
             "sheet.html",
             here="sheet",

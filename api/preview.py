@@ -16,7 +16,7 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from api.csvfile import CsvFile, unpacked
+from api.csvfile import Table
 from api.holding import Holding
 from api.imports import Import
 from api.intake import opened
@@ -26,6 +26,7 @@ from api.quarantine import Quarantine
 from api.rehearsal import Rehearsal, ShippedRules
 from api.rows import Problem, Row, Unread
 from api.settings import Settings
+from api.source import table_of
 from api.storage import database_of
 from api.tally import Account, Outcome, Tally
 from api.terminal import Meter, words
@@ -89,7 +90,7 @@ class Preview:
 
 def preview(
     importing: Importing,
-    file: CsvFile,
+    file: Table,
     desk: Desk,
     *,
     actor: Actor,
@@ -119,14 +120,13 @@ def preview(
             dry_run=True,
         ),
     )
-    found.unused = [name for name in file.columns if name not in importing.columns]
+    found.unused = list(importing.unused(file.columns))
 
     async def judge() -> None:
         rulebooks = await desk.rulebooks()
         found.rulebook = rulebooks.of(local_day(desk.ledger.clock()))
-        known = tuple if holding is None else holding.quarantine.ledger.registered
         found.tally = await work.run(
-            _kept(importing.rows(file, registered=known), found.rows, rows)
+            _kept(importing.rows(file, registered=desk.ledger.registered), found.rows, rows)
         )
 
     run(judge())
@@ -158,8 +158,7 @@ def previewed(
     there = settings.conninfo() is not None or (settings.data_dir / EMBEDDED).exists()
     with ExitStack() as stack:
         raw = stack.enter_context(opened(path))
-        source = importing.source
-        file = CsvFile(unpacked(raw), encoding=source.encoding, delimiter=source.delimiter)
+        file = table_of(raw, importing.source)
         desk, digest = None, plain_digest
         if there:
             database = stack.enter_context(database_of(settings))

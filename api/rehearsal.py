@@ -5,7 +5,7 @@ The desk decides each command on the state that the rows before it would have le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -68,6 +68,10 @@ class ShippedRules(Ledger):
     def read_streams(self, streams: Sequence[str], *, up_to_version: int) -> list[Stored]:
         """No provider is known."""
         return []
+
+    def registered(self) -> Generator[tuple[str, str]]:
+        """No provider is known."""
+        yield from ()
 
     def find_key(self, issuer: str, subject: str, key: str) -> tuple[bytes, int] | None:
         """No key is."""

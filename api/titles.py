@@ -71,6 +71,11 @@ TITLES: dict[str, Title] = {
             "请从回执或该服务商的事件中取得记录编号。",
         ),
     ),
+    "unknown-decision": _title(
+        "Unknown decision",
+        "决定不存在",
+        Words("Record the decision first, then its withdrawal.", "请先登记该决定，再登记其撤销。"),
+    ),
     "wrong-target": _title(
         "Not applicable to this fact",
         "不适用于该记录",

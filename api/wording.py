@@ -55,6 +55,8 @@ ITEM_STATUS = {
     "SUSPENDED": "审查期间暂停执行",
     "FULFILLED": "义务已履行",
 }
+VALIDITY = {"VALID": "有效", "NOT_YET": "尚未生效", "EXPIRED": "已过期"}
+"""Whether a licence holds today."""
 CONFIDENCE = {"LOW": "低", "MEDIUM": "中", "HIGH": "高"}
 PERIODS = {"days": "日", "working_days": "个工作日", "months": "个月"}
 

@@ -17,9 +17,10 @@ from typing import Literal, NamedTuple
 from ledger import errors, events
 from ledger.errors import Words
 from ledger.events import Later, PublicityEnded, TargetFields
+from ledger.qualification import QualificationRevoked
 from ledger.rulebook import Rulebook
 
-Kind = Literal["demerit", "merit", "inspection", "listing", "referral"]
+Kind = Literal["demerit", "merit", "inspection", "listing", "referral", "qualification"]
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ KINDS: dict[Kind, Words] = {
     "inspection": Words("inspection", "检查"),
     "listing": Words("listing", "列入名单"),
     "referral": Words("referral", "移送司法机关"),
+    "qualification": Words("qualification", "资质"),
 }
 ACT_NAMES: dict[str, Words] = {
     "suspended": Words("suspended", "中止执行"),
@@ -68,6 +70,7 @@ ACT_NAMES: dict[str, Words] = {
     "repaired": Words("repaired", "信用修复"),
     "repair_revoked": Words("repair_revoked", "撤回信用修复"),
     "removed": Words("removed", "移出名单"),
+    "revoked": Words("revoked", "撤销资质"),
     "publicity_ended": Words("publicity_ended", "公示期满"),
 }
 
@@ -117,6 +120,10 @@ class RemoveFromSevereList(TargetFields):
     """Record the removal from the severe list."""
 
 
+class RevokeQualification(TargetFields):
+    """Record that a licence was withdrawn before its time."""
+
+
 ACTS: dict[type[events.Data], Rule] = {
     SuspendDecision: Rule("suspended", events.DecisionSuspended, ("demerit",)),
     ResumeDecision: Rule("resumed", events.DecisionResumed, ("demerit",)),
@@ -131,6 +138,7 @@ ACTS: dict[type[events.Data], Rule] = {
     RevokeRepair: Rule("repair_revoked", events.RepairRevoked, ("demerit",)),
     RevokeReward: Rule("overturned", events.RewardRevoked, ("merit",)),
     RemoveFromSevereList: Rule("removed", events.SevereListRemoved, ("listing",), True),
+    RevokeQualification: Rule("revoked", QualificationRevoked, ("qualification",)),
 }
 
 ENDING: tuple[Kind, ...] = ("demerit", "referral")
@@ -231,6 +239,8 @@ def _check_order(fact: Fact, act: str, on: date) -> None:
         why = Words(f"{ENTERS[act]} is in force from {entered} on", f"该状态自 {entered} 起成立")
     elif act == "removed" and "removed" in fact.acts:
         why = Words("it was already removed", "已移出名单")
+    elif act == "revoked" and "revoked" in fact.acts:
+        why = Words("it was already revoked", "已被撤销")
     if why is not None:
         raise errors.ActConflict(act=ACT_NAMES[act], on=on, target=fact.id, why=why)
 

@@ -80,6 +80,13 @@ class UnknownTarget(LedgerError):
     zh = "服务商 {provider} 没有编号为 {target} 的记录。"
 
 
+class UnknownDecision(LedgerError):
+    """No decision {document} of {issuer} is recorded, so there is nothing to withdraw."""
+
+    code = "unknown-decision"
+    zh = "未记录 {issuer} 的 {document} 号决定，无可撤销。"
+
+
 class WrongTarget(LedgerError):
     """Fact {target} is a {kind}; {act} applies only to {needed}."""
 

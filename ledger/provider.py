@@ -23,8 +23,11 @@ from ledger.events import Data, InspectionFields, TargetFields
 from ledger.fields import Day, EventId, Reference
 from ledger.findings import Bench, ComplaintFinding, ConfirmBreach, ImposePenalty, finding_fields
 from ledger.identity import EvidenceDigest
+from ledger.qualification import QualificationVerified
+from ledger.recorded import qualification_name, recorded
 from ledger.referral import check_referral
 from ledger.rulebook import Rulebook
+from ledger.withdrawals import Withdrawal, acts_of
 
 WITH_FINDING = Words("with its finding", "附认定事实")
 WITHOUT_FINDING = Words("without a finding", "不附认定事实")
@@ -93,7 +96,8 @@ def evolve(state: Provider, event: Event) -> Provider:
         if isinstance(data, events.ProviderSuspended):
             state.suspended_for = data.reason
     else:
-        _evolve_merit_or_evidence(state, event.id, data)
+        name, fact = recorded(event.id, data)
+        state.seen[name], state.facts[event.id] = event.id, fact
     return state
 
 
@@ -111,29 +115,6 @@ def _evolve_finding(state: Provider, id: str, data: events.Finding) -> None:
         public_until=data.public_until,
         obligation=data.obligation,
     )
-
-
-def _evolve_merit_or_evidence(state: Provider, id: str, data: Data) -> None:
-    match data:
-        case events.RewardGranted():
-            state.seen["reward", data.issuer.name, data.document_no, data.item] = id
-            state.facts[id] = Fact(id, "merit", data.on, data.consent, [id])
-        case events.ContractCompleted():
-            state.seen["contract", data.contract] = id
-            state.facts[id] = Fact(id, "merit", data.on, False, [id])
-        case events.InspectionRecorded():
-            state.seen["inspection", data.inspection] = id
-            parts = [id, f"{id}/merit"] if data.merit else [id]
-            state.facts[id] = Fact(id, "inspection", data.on, False, parts)
-        case events.SevereListEntered():
-            state.seen["listing", data.issuer.name, data.document_no] = id
-            state.facts[id] = Fact(id, "listing", data.listed_on, True, [id])
-        case events.ReferralRecorded():
-            state.seen["referral", data.issuer.name, data.referral] = id
-            since, until = data.referred_on or data.shown_from, data.public_until
-            state.facts[id] = Fact(id, "referral", since, True, [], public_until=until)
-        case _:
-            raise AssertionError(f"{data.type} is no event of a provider's stream")
 
 
 StatusDecision = (
@@ -173,6 +154,9 @@ def decide(state: Provider, command: Data, bench: Bench) -> Sequence[Data]:
         raise errors.UnknownProvider(provider=state.identifier)
     if isinstance(command, TargetFields | EndPublicity):
         return [_decide_later(state, command, bench)]
+    if isinstance(command, Withdrawal):
+        acts = acts_of(command, state.seen, state.facts, today=bench.today)
+        return [_decide_later(state, act, bench) for act in acts]
     return [DECIDERS[type(command)](state, command, bench)]
 
 
@@ -270,12 +254,12 @@ def _finding(
 
 
 def _once(state: Provider, *what: str) -> None:
-    """Raises DuplicateFact where the same thing was recorded and has not been overturned."""
+    """Raises DuplicateFact where the same thing was recorded and has not been withdrawn."""
     earlier = state.seen.get(what)
     if earlier is None:
         return
     fact = state.facts.get(earlier)
-    if fact is None or "overturned" not in fact.acts:
+    if fact is None or fact.acts.keys().isdisjoint(("overturned", "revoked")):
         raise errors.DuplicateFact(target=earlier, what=" · ".join(what[1:]))
 
 
@@ -329,6 +313,20 @@ def _decide_referral(state: Provider, command: events.ReferralRecorded, bench: B
     return command
 
 
+def _decide_qualification(state: Provider, command: QualificationVerified, bench: Bench) -> Data:
+    bench.check_past("decided_on", command.decided_on)
+    bench.issuer_kind(command.issuer.kind, command.decided_on)
+    if command.valid_until is not None and command.valid_until < command.valid_from:
+        raise errors.DateOrder(
+            later="valid_until",
+            later_on=command.valid_until,
+            earlier="valid_from",
+            earlier_on=command.valid_from,
+        )
+    _once(state, *qualification_name(command))
+    return command
+
+
 DECIDERS: dict[type[Data], Callable[[Provider, Any, Bench], Data]] = {
     events.ProviderAdmitted: _decide_status,
     events.ProviderSuspended: _decide_status,
@@ -342,4 +340,5 @@ DECIDERS: dict[type[Data], Callable[[Provider, Any, Bench], Data]] = {
     RecordInspection: _decide_inspection,
     events.SevereListEntered: _decide_listing,
     events.ReferralRecorded: _decide_referral,
+    QualificationVerified: _decide_qualification,
 }

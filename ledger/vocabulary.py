@@ -1,20 +1,22 @@
 """The event types by their stable names, and the JSON Schema of each.
 
-Knows which models are events; what they mean is said where they are written (`ledger/events.py`).
+Knows which models are events; what they mean is said where they are written (`ledger/events.py`,
+`ledger/qualification.py`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ledger import events
+from ledger import events, qualification
 from ledger.events import Data
 
 SCHEMA_PREFIX = "urn:chengxin:schema:"
 
 
 def _named() -> dict[str, type[Data]]:
-    models = [one for one in vars(events).values() if isinstance(one, type)]
+    names = {**vars(events), **vars(qualification)}
+    models = [one for one in names.values() if isinstance(one, type)]
     named = {one.type: one for one in models if issubclass(one, Data) and one.type}
     return dict(sorted(named.items()))
 

@@ -59,6 +59,7 @@ CHANGES = {
     "decision.overturned.v1": ("overturned", True),
     "reward.revoked.v1": ("overturned", True),
     "severe_list.removed.v1": ("removed", True),
+    "qualification.revoked.v1": ("removed", True),
     "publicity.ended.v1": ("ended", True),
 }
 """What each act does to the item: the column and its new value."""
@@ -83,6 +84,7 @@ WITHDRAWALS = frozenset(
         "decision.overturned.v1",
         "reward.revoked.v1",
         "severe_list.removed.v1",
+        "qualification.revoked.v1",
         "publicity.ended.v1",
     }
 )
@@ -144,9 +146,13 @@ class Disclosure:
         query = f"{self._items} WHERE subject = %s ORDER BY position"
         return list(map(Item._make, self._ledger.rows(query.encode(), [subject])))
 
+    def items_now(self, subject: str) -> list[Item]:
+        """Every item of a provider, with what the log withdraws beyond our own position."""
+        return self._as_withdrawn(self.items(subject), self.position())
+
     def shown(self, subject: str, position: int, *, today: date) -> list[Item]:
         """The items of a provider up to a position that the public sees today."""
-        items = self._as_withdrawn(self.items(subject), self.position())
+        items = self.items_now(subject)
         return [
             item for item in items if item.position <= position and item.withheld(today) is None
         ]

@@ -18,6 +18,7 @@ from ledger.envelope import TYPE_PREFIX, parse_time
 from ledger.errors import UnknownEventType
 from ledger.events import Later
 from ledger.provider import COMPLETED_CONTRACT
+from ledger.qualification import QualificationRevoked
 from projections.case import Act, Demerit, Fact, Inspection, Listing, Merit
 
 Envelope = Mapping[str, Any]
@@ -104,6 +105,11 @@ def _act(act: str) -> Callable[[Envelope], list[FactObject]]:
     return facts
 
 
+SCORING_ACTS = {
+    event: act
+    for event, act in ACT_OF_EVENT.items()
+    if issubclass(event, Later) and event is not QualificationRevoked
+}
 MEANINGS: dict[str, Callable[[Envelope], list[FactObject]]] = {
     "ledger.opened.v1": _nothing,
     "rulebook.published.v1": _nothing,
@@ -121,7 +127,9 @@ MEANINGS: dict[str, Callable[[Envelope], list[FactObject]]] = {
     "inspection.recorded.v1": _inspection,
     "severe_list.entered.v1": _listing,
     "referral.recorded.v1": _nothing,
-} | {event.type: _act(act) for event, act in ACT_OF_EVENT.items() if issubclass(event, Later)}
+    "qualification.verified.v1": _nothing,
+    "qualification.revoked.v1": _nothing,
+} | {event.type: _act(act) for event, act in SCORING_ACTS.items()}
 
 
 @lru_cache(maxsize=1024)

@@ -19,6 +19,7 @@ KINDS = {
     "contract_breach.confirmed.v1": "BREACH",
     "severe_list.entered.v1": "LISTING",
     "referral.recorded.v1": "REFERRAL",
+    "qualification.verified.v1": "QUALIFICATION",
     "reward.granted.v1": "REWARD",
 }
 FOREVER = date(9999, 12, 31)
@@ -74,6 +75,8 @@ def item_of(envelope: Mapping[str, Any]) -> tuple[str, str, str] | None:
     data = said_by(envelope)
     if kind == "LISTING":
         return kind, data["listed_on"], FOREVER.isoformat()
+    if kind == "QUALIFICATION":
+        return kind, data["decided_on"], FOREVER.isoformat()
     if kind == "REFERRAL":
         return kind, data["shown_from"], data["public_until"]
     if kind == "REWARD":

@@ -65,8 +65,8 @@ class Sheets:
         result = score(facts, rules.scales, as_of=today, known_at=position)
         every = self._disclosure.shown(identifier, position, today=today)
         said = self._said(every)
-        # A referral is no finding: no line of the explanation, and in no count.
-        shown = [item for item in every if item.kind != "REFERRAL"]
+        # Neither a referral nor a licence is a finding: no line of the explanation, and no count.
+        shown = [item for item in every if item.kind not in ("REFERRAL", "QUALIFICATION")]
         points = _points(result, shown)
         adverse = [item for item in shown if item.kind != "REWARD"]
         falls = next_falls(facts, rules.scales, as_of=today)
@@ -96,6 +96,11 @@ class Sheets:
             ],
             "referrals": [
                 view.referral(one, said[one.position]) for one in every if one.kind == "REFERRAL"
+            ],
+            "qualifications": [
+                view.qualification(one, said[one.position], today)
+                for one in every
+                if one.kind == "QUALIFICATION"
             ],
             "explanation": _explanation(result, shown, points),
             "reasons": [str(item.id) for item in reasons[:MAX_REASONS]],
@@ -259,6 +264,21 @@ class _View:
             "referred_on": data["referred_on"],
             "shown_from": data["shown_from"],
             "public_until": data["public_until"],
+        }
+
+    def qualification(self, item: Item, said: Said, today: date) -> dict[str, Any]:
+        """A licence, and whether it holds today; its last day is still one of its days."""
+        data, day = said.data, today.isoformat()
+        status = "VALID" if data["valid_from"] <= day else "NOT_YET"
+        if data["valid_until"] is not None and data["valid_until"] < day:
+            status = "EXPIRED"
+        names = ("certificate", "certificate_no", "issuer", "document_no", "decided_on")
+        return {
+            "id": str(item.id),
+            "position": item.position,
+            "names": _names(self.rules.of(item.shown_from), data),
+            **{name: data[name] for name in (*names, "valid_from", "valid_until")},
+            "status": status,
         }
 
     def late(self, said: Said, decided_on: str) -> bool:

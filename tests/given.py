@@ -20,15 +20,18 @@ from ledger.acts import (
     RemoveFromSevereList,
     ResumeDecision,
     RevokeFulfilment,
+    RevokeQualification,
     RevokeRepair,
     RevokeReward,
     SuspendDecision,
 )
-from ledger.events import Issuer, LedgerOpened, TargetFields
+from ledger.events import Data, Issuer, LedgerOpened, TargetFields
 from ledger.findings import ComplaintFinding, ConfirmBreach, ImposePenalty
 from ledger.identity import Actor, EvidenceDigest
 from ledger.provider import EndPublicity, RecordComplaintOutcome, RecordInspection, ResumeProvider
+from ledger.qualification import QualificationVerified
 from ledger.rulebook import PublishRulebook, first_rulebook
+from ledger.withdrawals import NamedDecision, WithdrawDecision
 
 TODAY = date(2026, 3, 2)
 """The day on which the tests' clock stands."""
@@ -256,6 +259,32 @@ def referral(**changes: Any) -> events.ReferralRecorded:
         "public_until": date(2027, 2, 24),
     }
     return events.ReferralRecorded(**fields | changes)
+
+
+def qualification(**changes: Any) -> QualificationVerified:
+    """A licence of 1 February 2026 that holds for two years."""
+    number = next(_numbers)
+    fields = _decision(number) | {
+        "document_no": f"市监许〔2026〕{number}号",
+        "certificate": "增值电信业务经营许可证",
+        "certificate_no": f"X2-2026{number:04}",
+        "decided_on": date(2026, 2, 1),
+        "valid_from": date(2026, 2, 1),
+        "valid_until": date(2028, 1, 31),
+    }
+    return QualificationVerified(**fields | changes)
+
+
+def withdraw(command: Data, **changes: Any) -> WithdrawDecision:
+    """Withdraws a recorded decision by its authority and number, without a day."""
+    fields = {name: getattr(command, name) for name in events.Decision.model_fields}
+    named = NamedDecision(issuer_name=fields["issuer"].name, document_no=fields["document_no"])
+    return WithdrawDecision(**fields | {"withdrawn": named} | changes)
+
+
+def revoke_qualification(target: str, **changes: Any) -> RevokeQualification:
+    """Records a licence as revoked today."""
+    return RevokeQualification(**_act(RevokeQualification, target, changes))
 
 
 def _act(command: type[TargetFields], target: str, changes: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ ENDS: dict[str, Sequence[Callable[..., Data]]] = {
     "inspection": (given.overturn,),
     "listing": (given.delist, given.delist, given.overturn),
     "referral": (given.overturn,),
+    "qualification": (given.revoke_qualification, given.overturn),
 }
 
 
@@ -69,7 +70,7 @@ class Author:
             + ("complaint", "complaint", "breach", "reward", "reward", "contract", "contract")
             + ("inspection", "inspection", "status")
             + ("act",) * 12
-            + ("end", "listing", "referral")
+            + ("end", "listing", "referral", "qualification")
         )
         if kind in ("act", "end") and not state.facts:
             kind = "penalty"
@@ -147,6 +148,12 @@ class Author:
         until = shown_from + timedelta(days=self._random.choice((1, 30, 200, 365)))
         referred_on = self._random.choice((None, self._day(shown_from, back_days=9)))
         return given.referral(referred_on=referred_on, shown_from=shown_from, public_until=until)
+
+    def _qualification(self, _: Provider, today: date) -> Data:
+        decided_on = self._day(today, back_days=200)
+        last = decided_on + timedelta(days=self._random.randint(0, 400))
+        until = self._random.choice((None, last))
+        return given.qualification(decided_on=decided_on, valid_from=decided_on, valid_until=until)
 
     def _status(self, _: Provider, today: date) -> Data:
         one = self._random.choice((given.admit, given.suspend_provider, given.resume_provider))

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from api import answers, readiness
+from api import answers, published, readiness
 from api.roles import ROLES
 from ledger.database import Database
 from ledger.vocabulary import EVENT_TYPES, SCHEMA_PREFIX
@@ -332,7 +332,7 @@ def test_an_event_that_is_not_there_is_told(served: Served) -> None:
 
 def test_the_sheet_has_its_published_shape(served: Served, provider: str) -> None:
     sheet = served.get(f"/v1/disclosure/providers/{provider}").json()
-    answers.Sheet.model_validate(sheet)
+    published.Sheet.model_validate(sheet)
     assert sheet["purpose"] == "demonstration"
     assert [item["kind"] for item in sheet["items"]] == ["PENALTY"]
     assert len(sheet["merits"]) == 1

@@ -26,6 +26,7 @@ from api.security import Tokens
 from ledger.database import Database
 from ledger.envelope import decode
 from ledger.store import Ledger, system_clock
+from projections.runner import migrate_projections
 from tests import given
 from tests.conftest import Run
 
@@ -625,3 +626,57 @@ def test_a_bar_on_a_terminal_only_and_colours_only_where_they_are_wanted(
     assert {one for one in colour.findall(with_colours) if one != "\x1b[0m"}
     assert "━" in without
     assert not [one for one in colour.findall(without) if re.search("3[0-9]", one)]
+
+
+def test_a_form_needs_no_mapping_and_goes_out_as_it_came_in(
+    chengxin: Chengxin,
+    test_data: dict[str, str],
+    database: Database,
+    ledger: Ledger,
+    tmp_path: Path,
+) -> None:
+    migrate_projections(database)
+    source = ROOT / "tests" / "data" / "shuanggongshi-licence.csv"
+    rehearsed = chengxin("import", source, "--dry-run", "--json", **test_data)
+    assert ledger.head() == 1
+    done = chengxin("import", source, "--json", **test_data)
+    tally = orjson.loads(done.stdout)
+    assert orjson.loads(rehearsed.stdout) == tally | {"dry_run": True}
+    assert (tally["rows"], tally["recorded"], tally["quarantined"], tally["refused"]) == (
+        13,
+        8,
+        2,
+        3,
+    )
+    assert ": XK_LYDW: exchanged with XK_LYDWDM" in done.stderr
+    assert "孙某某" not in done.stderr
+    written = tmp_path / "licences.csv"
+    for arguments in ((), ("--all",), ("--encoding", "gb18030")):
+        told = chengxin(
+            "export", "shuanggongshi", "--kind", "licence", "-o", written, *arguments, **test_data
+        )
+        assert told.returncode == 0, told.stderr
+        assert "7 rows written" in told.stderr or "8 rows written" in told.stderr
+    assert written.read_bytes().decode("gb18030").startswith("XK_XDR_MC,")
+    assert [path.name for path in tmp_path.glob("licences*")] == ["licences.csv"]
+    again = chengxin("export", "shuanggongshi", "--kind", "licence", **test_data)
+    assert again.stdout.startswith("\ufeffXK_XDR_MC,")
+    other = chengxin("import", tmp_path / "keys", **test_data)
+    assert other.returncode == 2
+
+
+def test_a_file_of_no_known_form_asks_for_its_mapping(
+    chengxin: Chengxin, rows: list[object], test_data: dict[str, str]
+) -> None:
+    done = chengxin(*rows[:2], **test_data)
+    assert done.returncode == 2
+    assert "name its --mapping, or say --format jsonl" in done.stderr
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(
+    chengxin: Chengxin, test_data: dict[str, str], database: Database, tmp_path: Path
+) -> None:
+    migrate_projections(database)
+    done = chengxin("export", "shuanggongshi", "-o", tmp_path / "no" / "x.csv", **test_data)
+    assert done.returncode == 1
+    assert "No such file" in done.stderr

@@ -53,6 +53,7 @@ from ledger.events import (
 )
 from ledger.handle import Desk
 from ledger.identity import parse_identifier
+from ledger.qualification import QualificationRevoked, QualificationVerified
 from ledger.rulebook import first_rulebook, parse_rulebook
 from ledger.store import Ledger
 from ledger.vocabulary import EVENT_TYPES
@@ -126,6 +127,8 @@ def test_all_kinds_of_facts_and_acts_occur(events: list[Event]) -> None:
     assert {cls for cls in EVENT_TYPES.values() if cls not in types} == {
         RulebookPublished,
         ReferralRecorded,
+        QualificationVerified,
+        QualificationRevoked,
     }
     assert {(one.issuer.kind, one.severity) for one in of(events, PenaltyImposed)} == set(PENALTIES)
     breaches = of(events, ContractBreachConfirmed)

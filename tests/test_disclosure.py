@@ -47,6 +47,7 @@ SHOWN_SINGLY = {
     "minor breach": False,
     "listing": True,
     "referral": True,
+    "qualification": True,
     "reward with consent": True,
     "reward without consent": False,
     "contract": False,
@@ -67,10 +68,12 @@ SHOWN_IN_STATE = {
     "publicity ended by date": False,
     "removed": False,
     "revoked": False,
+    "licence revoked": False,
 }
 STATES: dict[str, tuple[str, ...]] = dict.fromkeys(SHOWN_SINGLY, ("as recorded", "overturned"))
 STATES["complaint without finding"] = ("as recorded",)
 STATES["listing"] += ("removed",)
+STATES["qualification"] = ("as recorded", "licence revoked")
 STATES["referral"] += ("publicity ended by event", "publicity ended by date")
 STATES["reward with consent"] += ("revoked",)
 STATES["reward without consent"] += ("revoked",)
@@ -163,6 +166,7 @@ def command_for(kind: str, state: str, number: int) -> tuple[Data, list[str]]:
             referral=reference,
             **({"public_until": DAY_ENDED} if state.startswith("publicity ended") else {}),
         ),
+        "qualification": lambda: given.qualification(**decision, certificate_no=reference),
         "consent": lambda: given.reward(**decision, consent=kind == "reward with consent"),
         "contract": lambda: given.contract(contract=reference),
         "inspection": lambda: given.inspection(inspection=reference),
@@ -186,6 +190,7 @@ ACTS: dict[str, tuple[tuple[Callable[..., Data], date], ...]] = {
     "repair revoked": ((given.repair, date(2026, 3, 1)), (given.revoke_repair, date(2026, 3, 2))),
     "removed": ((given.delist, date(2026, 3, 2)),),
     "revoked": ((given.revoke_reward, date(2026, 3, 2)),),
+    "licence revoked": ((given.revoke_qualification, date(2026, 3, 2)),),
 }
 
 
@@ -294,7 +299,8 @@ def test_the_public_page_holds_what_the_table_shows_and_nothing_else(
 ) -> None:
     sheet = world.sheet()
     shown = {one.words[-1 - 2 * len(one.acts)] for one in cases if one.shown}
-    assert {item["id"] for item in sheet["items"] + sheet["merits"] + sheet["referrals"]} == shown
+    lists = ("items", "merits", "referrals", "qualifications")
+    assert {item["id"] for name in lists for item in sheet[name]} == shown
     found = world.sheets.search("", None, "", 100, today=world.today)
     assert [row["provider"] for row in found] == sorted([given.PROVIDER, given.OTHER])
     text = orjson.dumps([sheet, found]).decode()
@@ -307,7 +313,7 @@ def test_the_states_are_those_that_the_sheet_names(world: World, cases: list[Cas
     status = {item["id"]: item["status"] for item in world.sheet()["items"]}
     named = {"suspended": "SUSPENDED", "fulfilled": "FULFILLED"}
     for one in cases:
-        if one.shown and not one.name.startswith(("reward", "referral")):
+        if one.shown and not one.name.startswith(("reward", "referral", "qualification")):
             state = one.name.partition(", ")[2]
             item = one.words[-1 - 2 * len(one.acts)]
             assert status[item] == named.get(state, "EFFECTIVE"), one.name
@@ -332,7 +338,7 @@ def test_a_stub_tells_a_position_and_a_reason_and_not_whose_it_is(
     assert reasons == {
         *("not-public", "not-yet-served", "overturned", "repaired", "removed", "publicity-ended"),
         *("decision.overturned.v1", "reward.revoked.v1", "severe_list.removed.v1"),
-        *("repair.granted.v1", "publicity.ended.v1"),
+        *("repair.granted.v1", "publicity.ended.v1", "qualification.revoked.v1"),
     }
 
 
@@ -497,7 +503,7 @@ class Copy:
         return {line["id"] for line in self.lines.values()}
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3, 5])
 def test_a_copy_of_the_feed_is_the_public_view_after_every_event(
     ledger: Ledger, run: Run, clock: Clock, seed: int
 ) -> None:
@@ -520,7 +526,8 @@ def test_a_copy_of_the_feed_is_the_public_view_after_every_event(
                 item["id"]
                 for sheet in sheets
                 if sheet is not None
-                for item in [*sheet["items"], *sheet["merits"], *sheet["referrals"]]
+                for name in ("items", "merits", "referrals", "qualifications")
+                for item in sheet[name]
             }
             copy.read(world.today)
             assert copy.ids == shown, receipt

@@ -295,6 +295,8 @@ ALLOWED_TEXTS: dict[Any, set[str]] = {
         "FindingFields.law_article",
         "SevereListEntered.law_article",
         "ReferralRecorded.law_article",
+        "QualificationVerified.certificate",
+        "QualificationVerified.certificate_no",
     },
     # Names of organisations.
     fields.LegalName: {"Issuer.name", "LedgerOpened.name", "ProviderRegistered.name"},

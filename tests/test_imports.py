@@ -26,8 +26,9 @@ from pydantic import ValidationError
 from api.complaint import MappingError
 from api.csvfile import CsvFile, Fault, NoHeader, Record, unpacked
 from api.imports import Import
-from api.mapping import COMMANDS, Importing, load_mapping
+from api.mapping import Importing, load_mapping
 from api.mappingfile import MappingFile
+from api.recordable import BY_AUTHORITY, COMMANDS
 from api.rehearsal import Rehearsal
 from api.rows import Row, Unread
 from api.tally import Account, Issue, Tally
@@ -314,9 +315,36 @@ def test_a_missing_column_is_told_with_the_nearest_one(office: Office) -> None:
     assert office.ledger.head() == 1
 
 
+def test_fields_may_share_a_table_of_values(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    text = CHICAGO.read_text(encoding="utf-8")
+    inline = 'values = { "Pass" = "CLEAN", "Pass w/ Conditions" = "MINOR", "Fail" = "FINDING" }'
+    shared = '[table.results]\n"Pass" = { is = "CLEAN" }\n"Fail" = { is = "FINDING" }\n'
+    assert inline in text
+    path.write_text(text.replace(inline, 'table = "results", member = "is"') + shared)
+    header = "inspection_id,license,legal_name,inspection_date,results,critical_count"
+    rows = csv_file(
+        f"{header},serious_count,minor_count\n1,7,INN,2013-01-01,Fail,0,0,1\n"
+        "2,7,INN,2013-01-02,Closed,0,0,1\n"
+    )
+    good, bad = load_mapping(path).rows(rows)
+    assert isinstance(good, Row)
+    assert good.entries[0].data.result == "FINDING"  # type: ignore[attr-defined]
+    assert isinstance(bad, Unread)
+    assert [one.code for one in bad.problems] == ["not-in-table"]
+    for wrong, told in (
+        ('table = "nothing", member = "is"', "there is no table 'nothing', only results"),
+        ('table = "results", member = "was"', "'Pass' has no member 'was'"),
+    ):
+        path.write_text(text.replace(inline, wrong) + shared)
+        with pytest.raises(MappingError, match=told):
+            load_mapping(path)
+
+
 def test_every_command_of_the_documentation_is_there_and_no_other() -> None:
     text = (CHICAGO.parent / "README.md").read_text(encoding="utf-8")
-    assert {name for name in COMMANDS if f"`{name}`" in text} == set(COMMANDS)
+    commands = COMMANDS | BY_AUTHORITY
+    assert {name for name in commands if f"`{name}`" in text} == set(commands)
 
 
 # --- Rows ----------------------------------------------------------------------------------------

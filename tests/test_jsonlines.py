@@ -21,7 +21,7 @@ from api.csvfile import unpacked
 from api.examples import EXAMPLES, LINE, LINE_EXAMPLE
 from api.imports import Import
 from api.jsonlines import ACTS, FACTS, MAX_LINE_BYTES, Cutter, ImportLine, JsonLines
-from api.mapping import COMMANDS, REGISTER
+from api.recordable import COMMANDS, REGISTER
 from api.rows import Row, Unread, proof_of
 from api.tally import Account, Issue, Outcome, Tally
 from ledger import acts, events

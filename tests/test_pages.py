@@ -30,13 +30,14 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Dialog, Page, Request, ViewportSize, sync_playwright
 
 from api import wording
-from api.layout import ITEMS_A_PAGE
+from api.layout import ITEMS_A_PAGE, QUALIFICATIONS_A_PAGE
 from api.pages import PAGES_AT_ONCE, ROWS_A_PAGE, Pages, routes
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.events import Data, Purpose
 from ledger.handle import Desk, Receipt
 from ledger.provider import STATUS_AFTER
+from ledger.qualification import QualificationVerified
 from ledger.rulebook import Clock as Period
 from ledger.rulebook import first_rulebook
 from ledger.store import Ledger
@@ -161,6 +162,7 @@ def site(databases: Callable[[], Database]) -> Iterator[Site]:
         fill_full(site)
         site.record(CLEAN, *(given.contract(counterparty=client(n)) for n in range(14)))
         site.record(CLEAN, *(given.reward() for _ in range(2)))
+        site.record(CLEAN, *(licence(number) for number in range(7)))
         site.record(LISTED, given.penalty(severity="S3", family="FAKE_TRAFFIC"))
         site.record(LISTED, given.listing(document_no="云市监严列〔2026〕9号"))
         fill_heavy(site)
@@ -235,6 +237,17 @@ def fill_full(site: Site) -> None:
         given.fulfil(site.receipts["breach"].id),
         given.overturn(site.receipts["void"].id, document_no=HIDDEN[6]),
         given.repair(site.receipts["repaired"].id),
+    )
+
+
+def licence(number: int) -> QualificationVerified:
+    """A licence with texts as long as they may be: without an end, expired, or in force."""
+    return given.qualification(
+        certificate=f"{number}".ljust(120, "证"),
+        certificate_no=f"{number}".ljust(120, "号"),
+        document_no=f"{number}".ljust(120, "许"),
+        issuer=given.regulator("厅" * 200),
+        valid_until=(None, date(2026, 2, 20), date(2031, 1, 31))[number % 3],
     )
 
 
@@ -481,6 +494,21 @@ def test_a_referral_is_told_apart_from_what_was_found(site: Site) -> None:
     assert page.index('id="items"') < page.index('id="referrals"')
     assert "法" * 60 not in page[: page.index('id="referrals"')], "in no other list, nor the sum"
     assert "移送司法机关" not in site.text(f"/providers/{FULL}"), "nothing where there is nothing"
+
+
+def test_licences_say_until_when_they_hold(site: Site) -> None:
+    page = site.get(f"/providers/{CLEAN}").text
+    shown = page[page.index('id="qualifications"') :]
+    rows = [row for row in contents("tr", shown) if "厅" in row]
+    assert len(rows) == QUALIFICATIONS_A_PAGE
+    assert [(">长期<" in row, ">已过期<" in row, ">有效<" in row) for row in rows] == [
+        (True, False, True),
+        (False, False, True),
+        (False, True, False),
+    ]
+    assert 'href="?items=1&amp;merits=1&amp;qualifications=2#qualifications"' in shown
+    assert "证" * 60 not in page[: page.index('id="qualifications"')], "no item, nor in the sum"
+    assert "资质与许可" not in site.text(f"/providers/{FULL}"), "nothing where there is nothing"
 
 
 def test_each_item_has_its_status_and_only_the_late_one_the_mark(site: Site) -> None:
@@ -809,7 +837,7 @@ def test_names_of_any_script_are_isolated(site: Site) -> None:
 
 
 def test_every_code_has_its_words() -> None:
-    assert set(wording.ITEM_KINDS) == set(KINDS.values()) - {"REWARD", "REFERRAL"}
+    assert set(wording.ITEM_KINDS) == set(KINDS.values()) - {"REWARD", "REFERRAL", "QUALIFICATION"}
     assert set(wording.PROVIDER_STATUS) == {"registered", *STATUS_AFTER.values()}
     assert set(wording.STATUS_NOTES) == set(wording.PROVIDER_STATUS) - {"admitted"}
     assert set(wording.MARKS) == set(get_args(Purpose))

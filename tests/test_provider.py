@@ -21,7 +21,9 @@ from ledger.errors import LedgerError
 from ledger.events import Data
 from ledger.findings import Bench, ComplaintFinding
 from ledger.provider import Provider
+from ledger.qualification import QualificationRevoked
 from ledger.rulebook import Rulebooks
+from ledger.withdrawals import NamedDecision, NamedQualification, WithdrawQualification
 from tests import given
 from tests.conftest import Clock
 
@@ -72,6 +74,10 @@ class History:
         finally:
             assert self.state == before, "deciding changes nothing"
         return data
+
+    def all_of(self, command: Data) -> list[Any]:
+        """Every event that a command leads to."""
+        return list(provider.decide(self.state, command, Bench(self.today, self.books)))
 
     def given(self, *commands: Data) -> str:
         """Record the commands; the last event's id."""
@@ -125,6 +131,7 @@ EVERY_FACT: dict[str, Callable[..., Data]] = {
     "inspection": given.inspection,
     "listing": given.listing,
     "referral": given.referral,
+    "qualification": given.qualification,
 }
 STATUS = {
     "admit": given.admit,
@@ -545,7 +552,11 @@ AGAIN: dict[str, Callable[[], Data]] = {
     "inspection": lambda: given.inspection(inspection="JC-A"),
     "listing": lambda: given.listing(document_no="号1"),
     "referral": lambda: given.referral(referral="YS-A"),
+    "qualification": lambda: given.qualification(document_no="号1", certificate_no="X1"),
 }
+
+
+ENDS_IT: dict[str, Callable[..., Data]] = {"qualification": given.revoke_qualification}
 
 
 @pytest.mark.parametrize("name", AGAIN)
@@ -556,7 +567,8 @@ def test_the_same_fact_comes_again_only_after_it_was_overturned(
     for _ in range(2):
         id = history.given(again())
         history.refuses(errors.DuplicateFact, again(), id)
-        history.given(given.overturn(id))
+        end: Callable[..., Data] = ENDS_IT.get(name, given.overturn)
+        history.given(end(id))
     history.given(again())
 
 
@@ -802,6 +814,7 @@ ACTS: dict[str, Callable[..., Data]] = {
     "repair_revoked": given.revoke_repair,
     "reward revoked": given.revoke_reward,
     "removed": given.delist,
+    "qualification revoked": given.revoke_qualification,
 }
 ALLOWED = {
     "demerit": {
@@ -812,6 +825,7 @@ ALLOWED = {
     "inspection": {"overturned"},
     "listing": {"overturned", "removed"},
     "referral": {"overturned"},
+    "qualification": {"qualification revoked"},
 }
 KINDS: dict[str, str] = {
     "penalty": "demerit",
@@ -822,6 +836,7 @@ KINDS: dict[str, str] = {
     "inspection": "inspection",
     "listing": "listing",
     "referral": "referral",
+    "qualification": "qualification",
 }
 
 
@@ -897,6 +912,7 @@ def test_no_act_before_its_fact_or_after_today(history: History, act: str) -> No
         "demerit": given.penalty(decided_on=TODAY, served_on=TODAY),
         "merit": given.reward(on=TODAY),
         "listing": given.listing(listed_on=TODAY),
+        "qualification": given.qualification(decided_on=TODAY),
     }
     kind = next(kind for kind, allowed in ALLOWED.items() if act in allowed and kind in commands)
     if act in ("fulfilled", "fulfilment_revoked"):
@@ -1017,7 +1033,7 @@ def test_overturning_is_final(
         history.refuses(errors.ActConflict, command, "was overturned, which is final")
 
 
-@pytest.mark.parametrize("name", EVERY_FACT)
+@pytest.mark.parametrize("name", [name for name in EVERY_FACT if name not in ENDS_IT])
 def test_every_kind_of_fact_is_overturned_once(history: History, name: str) -> None:
     id = history.given(EVERY_FACT[name]())
     history.given(given.overturn(id))
@@ -1218,6 +1234,70 @@ def test_what_is_not_shown_singly_has_no_publicity_to_end(history: History, name
     id = history.given(EVERY_FACT[name]())
     history.today = day("2036-01-01")
     history.refuses(errors.WrongTarget, given.end_publicity(id), "publicity_ended")
+
+
+# --- withdrawals by authority and document number ------------------------------------------------
+
+
+def test_a_withdrawal_overturns_every_finding_of_the_document(history: History) -> None:
+    issued = {"document_no": "号1", "incident": "INC-A"}
+    first = history.given(given.penalty(**issued))
+    second = history.given(given.penalty(**issued, family="AD_ABSOLUTE"))
+    history.given(given.penalty(document_no="号2"))
+    events_of = history.all_of(given.withdraw(given.penalty(document_no="号1")))
+    assert [one.target for one in events_of] == [first, second]
+    assert {one.on for one in events_of} == {history.today}, "the row tells no day"
+
+
+def test_a_withdrawal_may_name_one_finding_alone(history: History) -> None:
+    issued = {"document_no": "号1", "incident": "INC-A"}
+    history.given(given.penalty(**issued))
+    second = history.given(given.penalty(**issued, family="AD_ABSOLUTE"))
+    named = NamedDecision(
+        issuer_name=given.regulator().name, document_no="号1", family="AD_ABSOLUTE"
+    )
+    command = given.withdraw(given.penalty(document_no="号1"), withdrawn=named)
+    assert [one.target for one in history.all_of(command)] == [second]
+
+
+def test_a_withdrawal_of_what_nobody_recorded_is_refused(history: History) -> None:
+    history.given(given.penalty(document_no="号1"))
+    for other in (
+        given.penalty(document_no="号2"),
+        given.penalty(document_no="号1", issuer=given.issuer("COURT")),
+    ):
+        history.refuses(errors.UnknownDecision, given.withdraw(other), other.document_no)
+
+
+def test_a_second_withdrawal_is_refused_as_any_second_overturning(history: History) -> None:
+    id = history.given(given.penalty(document_no="号1"))
+    command = given.withdraw(given.penalty(document_no="号1"))
+    history.given(command)
+    history.refuses(errors.ActConflict, command, id)
+
+
+def test_a_licence_is_withdrawn_by_its_document_too(history: History) -> None:
+    licence = given.qualification(document_no="号1")
+    id = history.given(licence)
+    named = NamedQualification(issuer_name=licence.issuer.name, document_no="号1")
+    fields = {name: getattr(licence, name) for name in events.Decision.model_fields}
+    command = WithdrawQualification(**fields, withdrawn=named, on=day("2026-02-20"))
+    [revoked] = history.all_of(command)
+    assert (type(revoked), revoked.target) == (QualificationRevoked, id)
+    assert revoked.on == day("2026-02-20")
+    history.given(command)
+    history.refuses(errors.ActConflict, command, id)
+    history.given(licence)
+
+
+def test_a_licence_holds_for_a_time_that_has_an_order(history: History) -> None:
+    ends_first = given.qualification(valid_until=day("2026-01-31"))
+    history.refuses(errors.DateOrder, ends_first, "valid_until (2026-01-31)", "valid_from")
+    tomorrow = given.qualification(decided_on=history.today + DAY)
+    history.refuses(errors.DateInFuture, tomorrow, "decided_on")
+    nobody = given.qualification(issuer=given.issuer("NOBODY"))
+    history.refuses(errors.CodeNotInForce, nobody, "'NOBODY'")
+    history.given(given.qualification(valid_from=history.today + DAY, valid_until=None))
 
 
 # --- the rules above are all there are ------------------------------------------------------------

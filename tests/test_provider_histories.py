@@ -66,6 +66,7 @@ FITTING: dict[str, Sequence[Callable[..., Data]]] = {
     "inspection": (given.overturn,),
     "listing": (given.delist, given.delist, given.overturn),
     "referral": (given.overturn,),
+    "qualification": (given.revoke_qualification,),
 }
 LEAVING: dict[str, Callable[..., Data]] = {
     "suspended": given.resume,
@@ -178,6 +179,14 @@ class Clerk:
                 referred_on=on,
                 shown_from=self.day(today),
                 public_until=self.day(today),
+            )
+        if self.random.random() < 0.2:
+            return given.qualification(
+                document_no=f"{self.random.randrange(9)}号",
+                issuer=given.issuer(self.random.choice(ISSUERS)),
+                decided_on=on,
+                valid_from=self.day(today),
+                valid_until=self.random.choice((None, self.day(today))),
             )
         return given.inspection(
             inspection=f"JC-{self.random.randrange(20)}",

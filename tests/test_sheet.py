@@ -188,6 +188,7 @@ def test_a_sheet_in_full(world: World) -> None:
             }
         ],
         "referrals": [],
+        "qualifications": [],
         "explanation": {
             "baseline": "80.00",
             "lines": [

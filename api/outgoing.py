@@ -1,0 +1,88 @@
+"""One export as the operator sees it: the projections caught up, the file whole or not there.
+
+What the public may see is the disclosure projection's to say, therefore it is brought to the head
+of the log first: on a server that nobody serves from, nobody else does it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from api.forms.export import Encoding, lines_of
+from api.options import run
+from ledger.calendar import local_day
+from ledger.database import Database
+from ledger.errors import Unavailable
+from ledger.handle import Desk
+from ledger.store import Ledger
+from projections.decisions import Decisions, Kind
+from projections.disclosure import Disclosure
+from projections.runner import advance, progress_of
+
+PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 0.1
+
+
+def give_out(
+    database: Database,
+    kind: Kind,
+    *,
+    everything: bool,
+    encoding: Encoding,
+    output: Path | None,
+    clock: Callable[[], datetime],
+) -> int:
+    """Write the decisions of a kind to a file or to stdout; how many rows.
+
+    Raises LedgerNotOpened, Unavailable where the projection cannot be brought up to date, OSError.
+    """
+    with Ledger(database, clock=clock) as ledger:
+        rulebooks = run(Desk(ledger).rulebooks())
+        disclosure = Disclosure(ledger)
+        decisions = Decisions(ledger, disclosure, kind)
+        today = local_day(clock())
+        if everything:
+            told = decisions.every()
+        else:
+            _catch_up(ledger, disclosure, clock=clock)
+            told = decisions.public(today=today)
+        lines = lines_of(kind, told, rulebooks, encoding=encoding)
+        if output is None:
+            return _write(sys.stdout.buffer, lines)
+        part = output.with_name(f"{output.name}.part")
+        try:
+            with part.open("wb") as file:
+                rows = _write(file, lines)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(output)
+        finally:
+            part.unlink(missing_ok=True)
+        return rows
+
+
+def _write(file: BinaryIO, lines: Iterable[bytes]) -> int:
+    """Write the lines; how many there are besides the header."""
+    rows = -1
+    for line in lines:
+        file.write(line)
+        rows += 1
+    file.flush()
+    return rows
+
+
+def _catch_up(ledger: Ledger, disclosure: Disclosure, *, clock: Callable[[], datetime]) -> None:
+    """Bring the projection to the head of the log, or wait for the process that does."""
+    head, deadline = ledger.head(), time.monotonic() + PATIENCE_SECONDS
+    with ledger.database.connect() as connection:
+        while (status := progress_of(ledger, disclosure.schema)).position < head:
+            if status.error is not None or time.monotonic() > deadline:
+                raise Unavailable
+            if not advance(connection, ledger, disclosure, today=local_day(clock())):
+                time.sleep(POLL_SECONDS)
