@@ -55,6 +55,19 @@ def served(database: Database, tmp_path: Path, clock: Clock) -> Iterator[Served]
         yield served
 
 
+@pytest.fixture(scope="module")
+def standing(
+    databases: Callable[[], Database], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A server for all that records nothing."""
+    keys = tmp_path_factory.mktemp("standing") / "keys"
+    with serving(
+        databases(), keys, Clock(), new_ledger=new_ledger, max_import_bytes=LIMIT
+    ) as served:
+        yield served
+        assert served.head() == 1
+
+
 def inspection(number: int, subject: str = "HK-CR-1", **changes: Any) -> bytes:
     """A line that registers its subject where needed."""
     data = given.inspection(inspection=f"JC-{number}")
@@ -216,18 +229,18 @@ def test_each_line_is_answered_in_its_order_and_again_when_it_is_sent_again(
         )
 
 
-def test_the_words_are_in_the_language_asked_for(served: Served) -> None:
-    response = deliver(served, inspection(1, "X"), **{"Accept-Language": "zh"})
+def test_the_words_are_in_the_language_asked_for(standing: Served) -> None:
+    response = deliver(standing, inspection(1, "X"), **{"Accept-Language": "zh"})
     lines, _ = answers_of(response)
     assert response.headers["content-language"] == "zh-CN"
     assert lines[0]["problem"]["title"] == "主体代码无效"
     assert lines[0]["problem"]["detail"].startswith("主体代码 'X' 无效")
-    assert served.client.get(lines[0]["problem"]["type"]).status_code == 200
+    assert standing.client.get(lines[0]["problem"]["type"]).status_code == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"\n \r\n\n"])
-def test_nothing_is_answered_with_a_last_line_only(served: Served, body: bytes) -> None:
-    assert answers_of(deliver(served, body)) == (
+def test_nothing_is_answered_with_a_last_line_only(standing: Served, body: bytes) -> None:
+    assert answers_of(deliver(standing, body)) == (
         [],
         {
             "complete": True, "lines": 0, "registered": 0, "recorded": 0, "recorded_before": 0,
@@ -325,14 +338,15 @@ def test_a_line_that_is_too_long_is_left_out_and_the_rest_goes_on(served: Served
 
 
 def test_a_body_that_is_announced_too_long_is_refused_before_it_is_read(
-    served: Served, raw: Callable[..., Raw]
+    standing: Served,
 ) -> None:
-    client = raw(f"Content-Length: {LIMIT + 1}\r\n")
+    client = Raw(standing, f"Content-Length: {LIMIT + 1}\r\n")
     head, body = client.answer()
+    client.close()
     assert b" 413 " in head
     assert orjson.loads(body)["facts"] == {"limit": LIMIT}
     # The limit of other bodies is another.
-    other = served.post("/v1/providers", {"name": "x" * 300_000})
+    other = standing.post("/v1/providers", {"name": "x" * 300_000})
     problem(other, 413, "body-too-large")
 
 
@@ -352,14 +366,14 @@ def test_a_body_that_becomes_too_long_is_answered_as_far_as_it_was_read(served: 
     assert served.head() == 1 + 1 + 40
 
 
-def test_a_body_too_long_without_a_line_is_a_problem(served: Served) -> None:
+def test_a_body_too_long_without_a_line_is_a_problem(standing: Served) -> None:
     parts = (b" " * 65_536 for _ in range(LIMIT // 65_536 + 1))
-    problem(deliver(served, parts), 413, "body-too-large")
+    problem(deliver(standing, parts), 413, "body-too-large")
 
 
-def test_answers_are_bounded_too(served: Served) -> None:
+def test_answers_are_bounded_too(standing: Served) -> None:
     """Two bytes of a line must not become a file of any length on the server."""
-    lines, last = answers_of(deliver(served, b"x\n" * (LIMIT // 2)))
+    lines, last = answers_of(deliver(standing, b"x\n" * (LIMIT // 2)))
     assert last["problem"]["facts"]["cause"] == "answers-too-large"
     assert len(lines) < LIMIT / 200
 
@@ -372,9 +386,8 @@ def test_answers_are_bounded_too(served: Served) -> None:
         {"Content-Encoding": "gzip"},
     ],
 )
-def test_another_form_is_refused(served: Served, headers: dict[str, str]) -> None:
-    problem(deliver(served, inspection(1), **headers), 415, "not-json-lines")
-    assert served.head() == 1
+def test_another_form_is_refused(standing: Served, headers: dict[str, str]) -> None:
+    problem(deliver(standing, inspection(1), **headers), 415, "not-json-lines")
 
 
 @pytest.mark.parametrize("media_type", ["application/jsonl", "Application/X-NDJSON; charset=utf-8"])
@@ -383,8 +396,8 @@ def test_both_names_of_the_form_are_taken(served: Served, media_type: str) -> No
     assert served.head() == 3
 
 
-def test_another_method_is_refused(served: Served) -> None:
-    response = served.client.get(PATH)
+def test_another_method_is_refused(standing: Served) -> None:
+    response = standing.client.get(PATH)
     assert problem(response, 405, "method-not-allowed")
     assert response.headers["allow"] == "POST"
 
@@ -392,14 +405,14 @@ def test_another_method_is_refused(served: Served) -> None:
 # --- Who may -------------------------------------------------------------------------------------
 
 
-def test_without_a_token_nothing_is_read(served: Served) -> None:
-    response = served.client.post(PATH, content=inspection(1), headers=JSON_LINES)
+def test_without_a_token_nothing_is_read(standing: Served) -> None:
+    response = standing.client.post(PATH, content=inspection(1), headers=JSON_LINES)
     problem(response, 401, "token-missing")
 
 
 @pytest.mark.parametrize("role", ["auditor", "public", "provider", "rulebook_editor"])
-def test_a_role_that_records_nothing_is_refused(served: Served, role: str) -> None:
-    problem(deliver(served, inspection(1), role), 403, "not-allowed")
+def test_a_role_that_records_nothing_is_refused(standing: Served, role: str) -> None:
+    problem(deliver(standing, inspection(1), role), 403, "not-allowed")
 
 
 def test_each_line_needs_the_role_of_its_own_address(served: Served) -> None:

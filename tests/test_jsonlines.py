@@ -8,6 +8,7 @@ import io
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from api.commands import WRITES
 from api.csvfile import unpacked
 from api.examples import EXAMPLES, LINE, LINE_EXAMPLE
 from api.imports import Import
+from api.intake import looks_like_lines
 from api.jsonlines import ACTS, FACTS, MAX_LINE_BYTES, Cutter, ImportLine, JsonLines
 from api.recordable import COMMANDS, REGISTER
 from api.rows import Row, Unread, proof_of
@@ -140,6 +142,30 @@ def test_a_gzip_file_is_read_as_far_as_it_goes() -> None:
     assert len(good) > 1_000
     assert all(isinstance(row, Row) for row in good)
     assert told(last) == [("line", "malformed")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "are"),
+    [
+        ("-", None, True),
+        ("rows.jsonl", b"", True),
+        ("rows.NDJSON", b"a,b\n", True),
+        ("rows.jsonl.gz", b"", True),
+        ("rows.txt", b'{"key"', True),
+        ("rows.txt", b'\xef\xbb\xbf{"key"', True),
+        ("rows.gz", gzip.compress(b"\xef\xbb\xbf{}"), True),
+        ("rows.csv", b"a,b\n{\n", False),
+        ("rows.csv", b"", False),
+        ("rows.gz", gzip.compress(b"a,b\n"), False),
+    ],
+)
+def test_a_file_is_known_by_its_name_or_by_how_it_begins(
+    tmp_path: Path, name: str, content: bytes | None, are: bool
+) -> None:
+    path = Path(name) if content is None else tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    assert looks_like_lines(path) is are
 
 
 # --- Reading a line ------------------------------------------------------------------------------
