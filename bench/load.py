@@ -31,6 +31,7 @@ from bench.place import Place, Row
 from bench.served import Served
 from ledger.calendar import local_day
 from ledger.database import Database
+from ledger.events import provider_stream
 from ledger.store import Ledger, system_clock
 from projections.runner import advance
 from projections.scores import Scores
@@ -93,7 +94,12 @@ def _look(size: str, database: Database) -> Filled:
             b" WHERE originator_version = 20 ORDER BY 1 LIMIT %s",
             [PROVIDERS_ASKED],
         )
-        return Filled(size, database, ledger.head(), [one.split("/")[-1] for (one,) in providers])
+        return Filled(
+            size,
+            database,
+            ledger.head(),
+            [one.removeprefix(provider_stream("")) for (one,) in providers],
+        )
 
 
 def _whole(filled: Filled, last: date) -> Iterator[Row]:
@@ -180,7 +186,7 @@ def _ask(served: Served, paths: list[str]) -> float:
         response = connection.getresponse()
         body = response.read()
         took.append((time.perf_counter() - started) * 1000)
-        assert response.status == 200, body
+        assert response.status == 200, (path, body[:200])
     connection.close()
     return statistics.median(took)
 

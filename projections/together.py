@@ -29,6 +29,8 @@ from ledger.store import Ledger, Parsed
 FAR_EVENTS = 1_000
 """Who is behind by less goes by itself: it is soon there, and waits for nobody."""
 BATCH_EVENTS = 5_000
+FAR_BATCH_EVENTS = 50_000
+"""Ten times as many where much is to be done: a provider met often is written once a batch."""
 PART_EVENTS = 250
 """So many are parsed in one call, and in memory at once: parsed they are six times their bytes."""
 
@@ -98,7 +100,7 @@ def _batch(ledger: Ledger, behind: Sequence[_Runner], figures: Mapping[str, Fold
     """One batch for those that are last; False where somebody else has them all."""
     began = monotonic.perf_counter()
     last, *further = sorted({one.position for one in behind})
-    limit = min([BATCH_EVENTS, *(position - last for position in further)])
+    limit = min([FAR_BATCH_EVENTS, *(position - last for position in further)])
     position = last
     with ExitStack() as transactions:
         taken: list[tuple[psycopg.Cursor[tuple[Any, ...]], Folding]] = []

@@ -50,7 +50,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(together, "parts_of", counted)
     monkeypatch.setattr(together, "PART_EVENTS", 4)
-    monkeypatch.setattr(together, "BATCH_EVENTS", 10)
+    monkeypatch.setattr(together, "FAR_BATCH_EVENTS", 10)
     return read
 
 
