@@ -28,7 +28,7 @@ from projections.disclosure import Disclosure
 from projections.runner import Follower
 from projections.scores import Scores
 
-PROVIDERS = 2_000
+PROVIDERS = 4_000
 EVENTS_EACH = 10
 PEER_EVENTS = 1_500
 TIMEOUT_SECONDS = 600

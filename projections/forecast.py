@@ -50,18 +50,21 @@ def summarise(facts: Sequence[Fact], scales: Scales, *, as_of: date) -> tuple[Su
     return reckoning.summary, _next_change(known, reckoning.findings, scales, as_of)
 
 
-def next_falls(
-    facts: Sequence[Fact], scales: Scales, *, as_of: date
-) -> dict[str, tuple[date, Decimal]]:
-    """When, and to what, each demerit that costs something next falls by time alone, by fact id.
+def score_and_falls(
+    facts: Sequence[Fact], scales: Scales, *, as_of: date, position: int
+) -> tuple[Result, dict[str, tuple[date, Decimal]]]:
+    """The explained score of a day, and the next fall of each demerit that costs something.
 
-    Each by itself (`next_fall`): what comes into effect on a later day is not looked at, so that
-    who reads it learns nothing of what he may not see yet.
+    The falls are by fact id: when, and to what, its points next fall by time alone. Each by itself
+    (`next_fall`): what comes into effect on a later day is not looked at, so that who reads it
+    learns nothing of what he may not see yet.
     """
     with localcontext(EXACT):
-        findings = reckon(Known(facts), scales, as_of).findings
-        falls = [(one.fact.id, next_fall(one)) for one in findings if one.points]
-    return {id: fall for id, fall in falls if fall is not None}
+        known = Known(facts)
+        reckoning = reckon(known, scales, as_of)
+        result = explain(known, reckoning, as_of=as_of, known_at=position)
+        falls = [(one.fact.id, next_fall(one)) for one in reckoning.findings if one.points]
+    return result, {id: fall for id, fall in falls if fall is not None}
 
 
 def score_until(

@@ -22,10 +22,10 @@ from ledger.fields import UNPRINTABLE
 from ledger.rulebook import Named, Rulebook, Rulebooks
 from ledger.store import Ledger
 from projections.disclosure import Disclosure
-from projections.forecast import next_falls
+from projections.forecast import score_and_falls
 from projections.item import Item, said_by
 from projections.scores import Scores
-from projections.scoring import Result, score
+from projections.scoring import Result
 
 MAX_REASONS = 4
 OWN_REASONS = frozenset(
@@ -62,14 +62,13 @@ class Sheets:
         if rules.opening is None or rules.scales is None:
             return None
         facts = self._scores.facts(identifier, position)
-        result = score(facts, rules.scales, as_of=today, known_at=position)
+        result, falls = score_and_falls(facts, rules.scales, as_of=today, position=position)
         every = self._disclosure.shown(identifier, position, today=today)
         said = self._said(every)
         # Neither a referral nor a licence is a finding: no line of the explanation, and no count.
         shown = [item for item in every if item.kind not in ("REFERRAL", "QUALIFICATION")]
         points = _points(result, shown)
         adverse = [item for item in shown if item.kind != "REWARD"]
-        falls = next_falls(facts, rules.scales, as_of=today)
         view = _View(rules, points, falls, _not_counted(result, shown, said))
         reasons = sorted(
             (item for item in adverse if Decimal(points[str(item.id)]) < 0),

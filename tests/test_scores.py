@@ -27,7 +27,7 @@ from ledger.store import Ledger
 from projections import scores as scores_module
 from projections.case import Act, Demerit, Fact, check, parse_fact
 from projections.facts import facts_of
-from projections.forecast import next_change, next_falls
+from projections.forecast import next_change, score_and_falls
 from projections.runner import advance, progress_of
 from projections.scores import SUMMARY, Scores
 from projections.scoring import score
@@ -398,7 +398,7 @@ def test_an_unknown_provider_has_no_score(world: World) -> None:
 def tried_day_by_day(
     facts: list[Fact], scales: Scales, as_of: date, wanted: Demerit
 ) -> tuple[date, str] | None:
-    """`next_falls` without its shortcuts: on every day on which the score may change.
+    """`score_and_falls` without its shortcuts: on every day on which the score may change.
 
     By itself: without what else belongs to its incident, and without what comes into effect later.
     """
@@ -430,7 +430,7 @@ def tried_day_by_day(
 @drawn(histories(), score_days)
 def test_the_next_fall_of_a_demerit(history: History, as_of: date) -> None:
     facts, scales = parse(history.facts, history.rulebooks)
-    found = next_falls(facts, scales, as_of=as_of)
+    _, found = score_and_falls(facts, scales, as_of=as_of, position=0)
     lines = score(facts, scales, as_of=as_of, known_at=0)["contributions"]
     costing = {line["fact"] for line in lines if str(line["points"]).startswith("-")}
     for fact in facts:
@@ -468,7 +468,7 @@ def test_the_next_step_waits_for_however_many_of_the_same_family() -> None:
     written = [finding("d-000", day, severity="S3")]
     written += [finding(f"d-{n:03d}", day + timedelta(days=n)) for n in range(1, 120)]
     facts, scales = parse(written, [given.rulebook()["scoring"]])
-    falls = next_falls(facts, scales, as_of=day)
+    _, falls = score_and_falls(facts, scales, as_of=day, position=0)
     assert falls == {"d-000": (date(2027, 1, 1), Decimal("15.00"))}
 
 
@@ -481,6 +481,6 @@ def test_the_next_step_knows_the_priors_of_the_whole_incident() -> None:
         finding("c", date(2026, 1, 1), family="AD_UNMARKED"),
     ]
     facts, scales = parse(written, [given.rulebook()["scoring"]])
-    falls = next_falls(facts, scales, as_of=day)
+    _, falls = score_and_falls(facts, scales, as_of=day, position=0)
     assert "a" not in falls
     assert falls["b"] == (date(2026, 4, 10), Decimal("5.63"))

@@ -492,8 +492,8 @@ def test_many_items_cost_no_more_than_their_number(
         world.record(given.penalty())
     assessed.clear()
     assert len(world.sheet()["items"]) == 30
-    # Once for the score, once for the next steps of all.
-    assert assessed == [30, 30]
+    # Once for the score and for the next steps of all.
+    assert assessed == [30]
 
 
 def test_what_was_recorded_late_is_marked(world: World) -> None:
