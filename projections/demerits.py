@@ -167,8 +167,7 @@ def _assess(
 ) -> Assessment:
     """One demerit under one rulebook ("One demerit", 3); what is alike is computed once."""
     fact = finding.fact
-    steps = scale.recidivism
-    recid = steps[prior] if prior < len(steps) else steps[-1]
+    recid = scale.recidivism[min(prior, len(scale.recidivism) - 1)]
     weight, floored = _weigh(finding, scale)
     key = (fact.severity, fact.issuer, recid.text, fact.mitigation, weight.text, floored)
     if (assessment := made.get(key)) is None:
