@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Path, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 
-from api import commands, delivery, lines, openapi, problems, reference
+from api import commands, delivery, document, lines, openapi, problems, reference
 from api.delivery import Deliveries
 from api.door import Door
 from api.feed import Feed
@@ -32,13 +31,15 @@ from api.pages import Pages
 from api.pages import routes as page_routes
 from api.quarantine_routes import MODELS as QUARANTINE_MODELS
 from api.quarantine_routes import QuarantineRoutes
+from api.query import Operation
 from api.reads import Reads
 from api.refusals import NotFound
 from api.release import VERSION
-from api.replies import reply
+from api.replies import public
 from api.security import Tokens
 from api.settings import Settings
 from api.survey import survey
+from api.titles import TITLES
 from api.traffic import Traffic
 from ledger.database import reading
 from ledger.figures import Folds
@@ -55,8 +56,9 @@ ABOUT: dict[str, Any] = {
     "summary": "An event-sourced credit ledger for service providers.",
     "description": openapi.DESCRIPTION,
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-    "openapi_url": "/openapi.json",
-    # FastAPI's own pages would load their parts from elsewhere; ours is `api/reference.py`.
+    # FastAPI's own document has no ETag, and its pages would load their parts from elsewhere: ours
+    # are in `api/reference.py`.
+    "openapi_url": None,
     "docs_url": None,
     "redoc_url": None,
     "redirect_slashes": False,
@@ -101,7 +103,9 @@ def create_app(
     )
     deliveries = Deliveries(settings, tokens=tokens)
     quarantine = QuarantineRoutes(ledger, tokens=tokens, max_body_bytes=settings.max_body_bytes)
-    feed = Feed(disclosure, tail, tokens=tokens, clock=clock, max_streams=settings.max_streams)
+    feed = Feed(
+        disclosure, tail, tokens=tokens, clock=clock, head=ledger.head, limit=settings.max_streams
+    )
 
     traffic = Traffic()
     look = partial(survey, ledger, (scores.schema, disclosure.schema))
@@ -120,17 +124,15 @@ def create_app(
             *quarantine.routes(),
             *health.routes(),
             metrics.route(),
-            APIRoute(
-                "/problems/{code}", problem_type(pages), **openapi.of_read("/problems/{code}")
-            ),
+            problem_types(pages),
             *page_routes(pages),
         ],
         lifespan=partial(lifespan, ledger=ledger, quarantine=quarantine),
         **ABOUT,
     )
     taken = [*(write.command for write in commands.WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
-    app.openapi = openapi.publish(app, taken)  # type: ignore[method-assign]
-    app.add_route("/docs", reference.page_of(app, pages), include_in_schema=False)
+    app.openapi = document.publish(app, taken)  # type: ignore[method-assign]
+    reference.add(app, pages)
     problems.install(app)
     app.middleware_stack = door_of(app, settings, traffic)
     return app
@@ -166,20 +168,26 @@ def door_of(app: FastAPI, settings: Settings, traffic: Traffic) -> Door:
     )
 
 
-def problem_type(pages: Pages) -> Callable[[Request, str], Awaitable[Response]]:
-    """The endpoint that tells what a problem type means."""
+def problem_types(pages: Pages) -> Operation:
+    """The route that tells what a problem type means."""
 
-    async def answer(request: Request, code: str) -> Response:
+    async def answer(
+        request: Request, code: Annotated[str, Path(json_schema_extra={"enum": list(TITLES)})]
+    ) -> Response:
         """For a person (`Accept: text/html`) or a program."""
         description = problems.describe(code)
         if description is None:
             raise NotFound(path=request.url.path)
         accept = request.headers.get("accept")
         if accept and lines.negotiate(accept, ("application/json", "text/html")) == "text/html":
-            return await reading(pages.problem, description)
-        return reply(description)
+            found = await reading(pages.problem, description)
+        else:
+            found = public(request, description)
+        found.headers["Vary"] = "Accept"
+        return found
 
-    return answer
+    path = "/problems/{code}"
+    return Operation(path, answer, methods=["GET"], **openapi.of_read(path))
 
 
 class Server(uvicorn.Server):

@@ -28,12 +28,30 @@ UNREAD = "chengxin.unread"
 
 async def read_json(request: Request, *, limit: int) -> Any:
     """The parsed body. Raises NotJson, BodyTooLarge, BodyTimeout, Unparsable, ClientDisconnect."""
-    media_types = {
-        value.partition(";")[0].strip().lower() for value in header_values(request, b"content-type")
-    }
-    if not any(one == "application/json" or one.endswith("+json") for one in media_types):
+    given = header_values(request, b"content-type")
+    if len(given) != 1 or not is_json(given[0]):
         raise NotJson
     return parse_json(await read_body(request, limit=limit))
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a `Content-Type` says JSON."""
+    media_type = media_type_of(content_type)
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def media_type_of(content_type: str) -> str:
+    """What a `Content-Type` says, in lower case and without parameters.
+
+    Empty where it says another charset than that of all JSON, which is UTF-8 (RFC 8259 §8.1).
+    """
+    media_type, *parameters = content_type.lower().split(";")
+    charsets = {
+        value.strip().strip('"')
+        for name, _, value in (one.partition("=") for one in parameters)
+        if name.strip() == "charset"
+    }
+    return media_type.strip() if charsets <= {"utf-8"} else ""
 
 
 async def read_body(request: Request, *, limit: int) -> bytes:
@@ -108,6 +126,28 @@ def _children(one: Any) -> Sequence[Any]:
     if isinstance(one, dict):
         return list(one.values())
     return one if isinstance(one, list) else ()
+
+
+REFERENCE = "#/components/schemas/"
+EXACT: dict[str, Any] = {
+    "ExactObject": {
+        "description": "What a canonical event can carry: keys in printable ASCII.",
+        "type": "object",
+        "propertyNames": {"pattern": "^[ -~]*$"},
+        "additionalProperties": {"$ref": f"{REFERENCE}Exact"},
+    },
+    "Exact": {
+        "description": "What a canonical event can carry: no fraction, no NUL.",
+        "anyOf": [
+            {"type": ["null", "boolean"]},
+            {"type": "integer", "minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
+            {"type": "string", "pattern": "^[^\\u0000]*$"},
+            {"type": "array", "items": {"$ref": f"{REFERENCE}Exact"}},
+            {"$ref": f"{REFERENCE}ExactObject"},
+        ],
+    },
+}
+"""`check_exact` as JSON Schema says it, for those who check before they send."""
 
 
 def check_exact(data: Any, loc: Sequence[str | int]) -> None:

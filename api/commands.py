@@ -19,6 +19,7 @@ from structlog.contextvars import bind_contextvars
 
 from api import openapi, problems
 from api.body import check_exact, read_json
+from api.query import check_query
 from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
 from api.security import Claims, Tokens, claims_of, header_values, not_allowed
 from ledger import acts, events
@@ -47,7 +48,11 @@ class RegisterProvider(events.ProviderRegistered):
     """Register a provider under its identifier."""
 
     type: ClassVar[str] = ""
-    identifier: str = Field(min_length=1, max_length=4 * MAX_IDENTIFIER_CHARACTERS)
+    identifier: str = Field(
+        min_length=1,
+        max_length=4 * MAX_IDENTIFIER_CHARACTERS,
+        json_schema_extra={"format": openapi.IDENTIFIER_FORMAT},
+    )
 
 
 class Write(NamedTuple):
@@ -216,6 +221,7 @@ class WriteRoute(APIRoute):
         if scope["method"] != "POST":
             await super().handle(scope, receive, send)
             return
+        check_query(scope)
         receipt: Receipt = await self.endpoint(Request(scope, receive, send))
         bind_contextvars(position=receipt.position)
         for message in created(receipt):

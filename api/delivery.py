@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -27,7 +26,7 @@ from structlog.contextvars import bind_contextvars
 
 from api import openapi
 from api.arrival import Arrival
-from api.body import UNREAD
+from api.body import UNREAD, media_type_of
 from api.commands import Write, check_issuer
 from api.examples import LINE_EXAMPLE
 from api.holding import Holding
@@ -37,6 +36,7 @@ from api.lineanswers import ImportSummary, LineAnswer, LineAnswers
 from api.lines import JSON_LINES, JSON_LINES_TOO
 from api.problems import TAGS, UNSTORED, language_of
 from api.quarantine import Quarantine
+from api.query import Operation
 from api.refusals import (
     AnswersTooLarge,
     BodyTooLarge,
@@ -85,7 +85,7 @@ DOCUMENTED: openapi.Json = {
             "description": ANSWER,
             "content": {JSON_LINES: {"schema": {"type": "string", "description": ANSWER}}},
         },
-        **openapi.problems(400, 401, 403, 408, 413, 415, 500, 503),
+        **openapi.problems(400, 401, 403, 408, 413, 415, 422, 500, 503),
     },
     "openapi_extra": {
         "security": [openapi.BEARER],
@@ -103,9 +103,9 @@ class Deliveries:
         self._max_at_once = settings.max_imports
         self.under_way = 0
 
-    def route(self) -> APIRoute:
+    def route(self) -> Operation:
         """The route."""
-        return APIRoute(PATH, self.answer, methods=["POST"], **DOCUMENTED)
+        return Operation(PATH, self.answer, methods=["POST"], **DOCUMENTED)
 
     async def answer(self, request: Request) -> Response:
         """Take in one body."""
@@ -139,7 +139,7 @@ class Deliveries:
 def check_media_type(request: Request) -> None:
     """Raises NotJsonLines."""
     types = header_values(request, b"content-type")
-    plain = {value.partition(";")[0].strip().lower() for value in types}
+    plain = {media_type_of(value) for value in types}
     if not plain & {JSON_LINES, JSON_LINES_TOO} or header_values(request, b"content-encoding"):
         raise NotJsonLines
 

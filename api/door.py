@@ -3,7 +3,8 @@
 A request gets an id (the client's own, where it is one); every answer carries it and the security
 headers, every problem names it, and every line logged meanwhile; what fails unexpectedly becomes an
 incident with that id in the log and nothing of it in the answer; a body that is too long is refused
-before it is read; HEAD is GET without the body. What went through is counted.
+before it is read; HEAD is GET without the body (RFC 9110 §9.3.2), also where the body has no end.
+What went through is counted.
 The access log names the route, not the address: no identifier, token, query or body.
 """
 
@@ -21,14 +22,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from api import problems
+from api import origins, problems
 from api.body import UNREAD
 from api.refusals import BodyTooLarge, Internal
 from api.traffic import Traffic
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-ENDLESS = "/v1/feed"
-"""The one address whose answer may have no end; it knows no HEAD."""
 HEADERS: list[tuple[bytes, bytes]] = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -81,7 +80,7 @@ class Door:
         scope[problems.REQUEST_ID] = id
         visit = Visit(scope, receive, send, id)
         method = scope["method"]
-        if method == "HEAD" and scope["path"] != ENDLESS:
+        if method == "HEAD":
             scope = {**scope, "method": "GET"}
         limit = self._longer.get(scope["path"], self._max_body_bytes)
         try:
@@ -120,12 +119,13 @@ class Door:
 class Visit:
     """One request on its way through the door. `status` is 0 until the answer has begun."""
 
-    __slots__ = ("_receive", "_send", "id", "scope", "status")
+    __slots__ = ("_headers", "_receive", "_send", "id", "scope", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, id: str) -> None:
         self.scope, self._receive, self._send = scope, receive, send
         self.id = id
         self.status = 0
+        self._headers = HEADERS + origins.headers_of(scope["path"], scope["method"])
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer on, with our headers in its head."""
@@ -134,8 +134,12 @@ class Visit:
             headers = message["headers"]
             named = {name for name, _ in headers}
             headers = [*headers, (b"x-request-id", self.id.encode())]
-            headers += [header for header in HEADERS if header[0] not in named]
+            headers += [header for header in self._headers if header[0] not in named]
             message = {**message, "headers": headers}
+        elif self.scope["method"] == "HEAD" and message.get("more_body", False):
+            # The head is all there is to say; whoever makes the rest is told that nobody listens.
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            raise ClientDisconnect
         elif self.scope.get(UNREAD) and not message.get("more_body", False):
             await self._linger(message)
             return

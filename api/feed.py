@@ -2,7 +2,9 @@
 
 A line is `{"sequence":"<20 digits>",` and the stored bytes without their first brace; by every
 way the reader gets the same bytes. A stream survives a database that goes away; it ends when its
-client goes, reads nothing for half a minute, its token expires, or the server stops.
+client goes, reads nothing for half a minute, its token expires, or the server stops. Whoever goes
+on after a position that was never given follows another log, or one set back to a backup: waiting
+here he would miss what comes, and is told instead.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from typing import Annotated, Any, NamedTuple
 import anyio
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from api import lines, openapi
 from api.lines import PULLED, STREAM, Line
 from api.problems import AWAY
-from api.refusals import Flaw, SchemaBroken, TokenMissing, TooManyStreams
+from api.query import Operation
+from api.refusals import Flaw, SchemaBroken, TokenMissing, TooManyStreams, UnknownPosition
 from api.security import Tokens, claims_of
 from ledger.calendar import local_day
 from ledger.database import reading
@@ -69,19 +71,21 @@ class Feed:
         *,
         tokens: Tokens | None,
         clock: Callable[[], datetime],
-        max_streams: int,
+        head: Callable[[], int],
+        limit: int,
     ) -> None:
         self._disclosure = disclosure
         self._tail = tail
         self._tokens = tokens
         self._clock = clock
+        self._head = head
         self.open = 0
         """How many streams and long polls are held open now."""
-        self.limit = max_streams
+        self.limit = limit
 
-    def route(self) -> APIRoute:
+    def route(self) -> Operation:
         """The route."""
-        return APIRoute(PATH, self.answer, methods=["GET"], **openapi.of_read(PATH))
+        return Operation(PATH, self.answer, methods=["GET"], **openapi.of_read(PATH))
 
     async def answer(
         self,
@@ -97,9 +101,11 @@ class Feed:
             raise TokenMissing
         reader = claims.reader
         media_type = lines.negotiate(request.headers.get("accept"), (*PULLED, STREAM))
+        if media_type == STREAM and last_event_id is not None:
+            after = position_of(last_event_id)
+        if after > self._tail.position and after > (head := await reading(self._head)):
+            raise UnknownPosition(position=after, head=head)
         if media_type == STREAM:
-            if last_event_id is not None:
-                after = position_of(last_event_id)
             return EventStream(self.held(), self.events(request, reader, after, claims.expires))
         found = await self._lines(after, limit, reader)
         wait = WAIT.search(prefer or "")

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import Response
-from fastapi.routing import APIRoute
 
 from api import openapi
 from api.problems import AWAY
 from api.quarantine import Waiting, waiting_of
+from api.query import Operation
 from api.replies import reply
 from ledger.database import reading
 from ledger.errors import Unavailable
@@ -42,11 +42,11 @@ class Health:
         self._disclosure = disclosure
         self._ready_lag_events = ready_lag_events
 
-    def routes(self) -> list[APIRoute]:
+    def routes(self) -> list[Operation]:
         """The routes."""
         return [
-            APIRoute("/healthz", self.alive, methods=["GET"], **openapi.of_read("/healthz")),
-            APIRoute("/readyz", self.ready, methods=["GET"], **openapi.of_read("/readyz")),
+            Operation("/healthz", self.alive, methods=["GET"], **openapi.of_read("/healthz")),
+            Operation("/readyz", self.ready, methods=["GET"], **openapi.of_read("/readyz")),
         ]
 
     async def alive(self) -> Response:

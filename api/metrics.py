@@ -16,7 +16,6 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from anyio import to_thread
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
@@ -24,6 +23,7 @@ from prometheus_client.registry import Collector
 from api import families, openapi
 from api.feed import Feed
 from api.problems import AWAY
+from api.query import Operation
 from api.refusals import NotFound
 from api.release import VERSION
 from api.survey import Survey
@@ -65,9 +65,9 @@ class Metrics:
         self._alone = threading.Lock()
         self._process = ProcessCollector(registry=None)
 
-    def route(self) -> APIRoute:
+    def route(self) -> Operation:
         """The route."""
-        return APIRoute(PATH, self.answer, methods=["GET"], **openapi.of_read(PATH))
+        return Operation(PATH, self.answer, methods=["GET"], **openapi.of_read(PATH))
 
     async def answer(self, request: Request) -> Response:
         """All figures, within some seconds whatever the database does."""

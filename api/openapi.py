@@ -1,31 +1,29 @@
 """The published schema (OpenAPI 3.1): what each operation takes and every way it may answer.
 
-Routes name their answers and problems here; `publish` puts the parts together once. The schema is
-documentation: what a request must be is judged by the models it is made from.
+Routes name their answers and problems here; `api/document.py` puts the parts together. The schema
+is documentation: what a request must be is judged by the models it is made from.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import NAMESPACE_URL, uuid5
 
-from fastapi import FastAPI, Response
-from fastapi.openapi.utils import get_openapi
+from fastapi import Response
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 from api import answers, published, readiness
+from api.body import REFERENCE
 from api.examples import EXAMPLES, PROVIDER, TARGET
 from api.problems import refusals_by_code
-from ledger.events import TargetFields
 
 if TYPE_CHECKING:
     from api.commands import Write
 
 Json = dict[str, Any]
 
-REFERENCE = "#/components/schemas/"
 ON_FACT = "DecisionOnFact"
 DESCRIPTION = """\
 An event-sourced credit ledger for service providers that run Douyin accounts for others.
@@ -54,13 +52,15 @@ SECURITY_SCHEMES = {
         "description": "A JWT signed with Ed25519: `chengxin token`. Twelve hours by default.",
     }
 }
+IDENTIFIER_FORMAT = "provider-identifier"
+"""The `format` of a text that `ledger.identity.parse_identifier` reads."""
 IDENTIFIER = {
     "name": "identifier",
     "in": "path",
     "required": True,
     "description": "The provider's unified social credit code (GB 32100-2015), or COUNTRY-REGISTER-"
     "NUMBER. Lower case and full width are mended.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 240},
+    "schema": {"type": "string", "format": IDENTIFIER_FORMAT, "minLength": 1, "maxLength": 240},
     "example": PROVIDER,
 }
 FACT = {
@@ -77,7 +77,6 @@ IDEMPOTENCY_KEY = {
     "required": False,
     "description": "Unique per organisation; the same request again gives the first answer.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    "example": "5f1c9a52-6a0e-4f0b-9a52-0d7f2b1c9a52",
 }
 RECEIPT_HEADERS = {
     "Location": {"description": "The event.", "schema": {"type": "string"}},
@@ -138,6 +137,8 @@ def of_write(write: Write) -> Json:
     media: Json = {"schema": {"$ref": f"{REFERENCE}{schema}"}}
     if schema in EXAMPLES:
         media["example"] = EXAMPLES[schema]
+    # One of its own: whoever tries one example after the other must not be refused for it.
+    key = str(uuid5(NAMESPACE_URL, write.path))
     parameters = [IDENTIFIER] if "{identifier}" in write.path else []
     parameters += [FACT] if write.is_act else []
     return {
@@ -152,8 +153,9 @@ def of_write(write: Write) -> Json:
             **problems(*WRITE_PROBLEMS),
         },
         "openapi_extra": {
+            "x-roles": list(write.roles),
             "security": [BEARER],
-            "parameters": [*parameters, IDEMPOTENCY_KEY],
+            "parameters": [*parameters, IDEMPOTENCY_KEY | {"example": key}],
             "requestBody": {"required": True, "content": {"application/json": media}},
         },
     }
@@ -168,14 +170,17 @@ class Read(NamedTuple):
     problems: tuple[int, ...]
     security: Sequence[Json] = ()
     may_be_unchanged: bool = False
+    shared: bool = False
+    """Whether it is the same for every reader, so that pages of other origins may read it."""
 
 
 def of_read(path: str, read: Read | None = None) -> Json:
     """The arguments of the route of a read that document it; of READS where none is given."""
     read = read or READS[path]
-    responses: dict[int | str, Json] = {200: read.answer, **problems(*read.problems)}
+    responses: dict[int | str, Json] = {200: read.answer, **problems(422, *read.problems)}
     extra: Json = {"security": list(read.security)}
     if read.may_be_unchanged:
+        responses[200] = read.answer | {"headers": read.answer.get("headers", {}) | ETAG}
         responses[304] = {"description": "The copy is still good.", "headers": ETAG}
         extra["parameters"] = [IF_NONE_MATCH]
     if path == "/readyz":
@@ -200,8 +205,8 @@ READS = {
     "/v1/providers/{identifier}/score": Read(
         "reads",
         "评分及其说明 · The explained score",
-        _either(answers.FullScore, answers.PublicScore, headers=ETAG),
-        (401, 403, 404, 409, 422, 500, 503),
+        _either(answers.FullScore, answers.PublicScore),
+        (401, 403, 404, 409, 500, 503),
         ANYBODY,
         may_be_unchanged=True,
     ),
@@ -209,38 +214,45 @@ READS = {
         "reads",
         "评分所依据的记录与规则 · What the score is computed from",
         json_answer(answers.Case),
-        (401, 403, 404, 422, 500, 503),
+        (401, 403, 404, 409, 500, 503),
         [BEARER],
     ),
     "/v1/providers/{identifier}/events": Read(
         "reads",
         "服务商的事件 · The events of a provider",
         {"description": "Lines, in the order of the log.", "content": LINES, "headers": LINK},
-        (401, 404, 406, 409, 422, 500, 503),
+        (401, 404, 406, 409, 500, 503),
         ANYBODY,
     ),
     "/v1/events/{position}": Read(
         "reads",
         "一个事件 · One event",
         {"description": "The event's line.", "content": {"application/json": {"schema": LINE}}},
-        (401, 404, 409, 422, 500, 503),
+        (401, 404, 409, 500, 503),
         ANYBODY,
     ),
     "/v1/disclosure/providers": Read(
         "disclosure",
         "查询服务商 · Search for providers",
         json_answer(answers.Rows, headers=LINK),
-        (422, 500, 503),
+        (500, 503),
+        shared=True,
     ),
     "/v1/disclosure/providers/{identifier}": Read(
         "disclosure",
         "服务商公示信息 · The public sheet of a provider",
-        json_answer(published.Sheet, headers=ETAG),
-        (404, 409, 422, 500, 503),
+        json_answer(published.Sheet),
+        (404, 409, 500, 503),
         may_be_unchanged=True,
+        shared=True,
     ),
     "/v1/schemas": Read(
-        "reads", "事件类型 · The event types", json_answer(answers.SchemaList), (500,)
+        "reads",
+        "事件类型 · The event types",
+        json_answer(answers.SchemaList),
+        (500,),
+        may_be_unchanged=True,
+        shared=True,
     ),
     "/v1/schemas/{type}": Read(
         "reads",
@@ -249,23 +261,32 @@ READS = {
             "description": "JSON Schema 2020-12.",
             "content": {"application/json": {"schema": {"type": "object"}}},
         },
-        (404, 422, 500),
+        (404, 500),
+        may_be_unchanged=True,
+        shared=True,
     ),
     "/v1/ledger": Read(
-        "reads", "本账本 · This ledger", json_answer(answers.LedgerFacts), (500, 503)
+        "reads",
+        "本账本 · This ledger",
+        json_answer(answers.LedgerFacts),
+        (500, 503),
+        may_be_unchanged=True,
+        shared=True,
     ),
     "/v1/feed": Read(
         "feed",
         "事件流 · The feed",
         {"description": "Lines, by Accept.", "content": {**LINES, **STREAM}, "headers": LINK},
-        (401, 406, 422, 500, 503),
+        (401, 404, 406, 500, 503),
         [BEARER],
     ),
     "/problems/{code}": Read(
         "operations",
         "问题类型 · A problem type",
         json_answer(answers.ProblemType),
-        (404, 422, 500),
+        (404, 406, 500),
+        may_be_unchanged=True,
+        shared=True,
     ),
     "/healthz": Read("operations", "存活 · Alive", json_answer(readiness.Health), (500,)),
     "/readyz": Read("operations", "就绪 · Ready", json_answer(readiness.Readiness), (500,)),
@@ -280,54 +301,3 @@ READS = {
     ),
 }
 """Every address that is read."""
-
-
-def publish(app: FastAPI, bodies: Iterable[type[BaseModel]]) -> Callable[[], Json]:
-    """What `app.openapi` is to be: the schema of all routes, made on first use.
-
-    `bodies`: what requests bring, and answers that are not in `api/answers.py`.
-    """
-    models: list[type[BaseModel]] = [TargetFields, *_answers()]
-    models += [one for one in bodies if not issubclass(one, TargetFields)]
-
-    def schema() -> Json:
-        if app.openapi_schema is None:
-            made = get_openapi(
-                title=app.title,
-                version=app.version,
-                summary=app.summary,
-                description=app.description,
-                license_info=app.license_info,
-                tags=TAGS,
-                routes=app.routes,
-                servers=[{"url": "/"}],
-            )
-            components = made.setdefault("components", {})
-            components["securitySchemes"] = SECURITY_SCHEMES
-            components["schemas"] = components.get("schemas", {}) | _schemas(models)
-            app.openapi_schema = made
-        return app.openapi_schema
-
-    return schema
-
-
-def _answers() -> Iterator[type[BaseModel]]:
-    for one in (vars(answers) | vars(readiness)).values():
-        if isinstance(one, type) and issubclass(one, BaseModel) and one is not BaseModel:
-            yield one
-
-
-def _schemas(models: Iterable[type[BaseModel]]) -> Json:
-    inputs: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (model, "validation") for model in models
-    ]
-    _, made = models_json_schema(
-        inputs,
-        ref_template=f"{REFERENCE}{{model}}",
-    )
-    schemas: Json = made["$defs"]
-    on_fact = schemas.pop(TargetFields.__name__)
-    del on_fact["properties"]["target"]
-    on_fact["required"].remove("target")
-    schemas[ON_FACT] = on_fact | {"title": ON_FACT}
-    return schemas

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api import refusals
 from api.refusals import Flaw, RowNotUnderstood, SchemaBroken
@@ -143,6 +144,8 @@ def _flaw(loc: Sequence[str | int], error: Mapping[str, Any]) -> Flaw:
         return Flaw(loc, Words(message, OUR_MESSAGES[message]))
     if error["type"] == "value_error" and OF_DATE.match(message):
         return Flaw(loc, NO_DAY)
+    if "expected" in context:
+        context = {"expected": re.sub(", | or ", "、", str(context["expected"]))}
     template = CHINESE.get(error["type"])
     return Flaw(loc, Words(message, template.format(**context) if template else "不符合要求"))
 
@@ -200,7 +203,9 @@ def install(app: FastAPI) -> None:
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
         path = request.url.path
         if error.status_code == 405:
-            allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+            allowed = methods_of(request)
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers={"Allow": allowed})
             facts = {"path": path, "method": request.method, "allowed": allowed}
             return answer(request, refusals.MethodNotAllowed(**facts))
         assert error.status_code == 404, f"nothing here raises a bare {error.status_code}"
@@ -213,6 +218,15 @@ def install(app: FastAPI) -> None:
         app.exception_handler(kind)(away)
 
 
+def methods_of(request: Request) -> str:
+    """The methods of the address asked for, as `Allow` lists them (RFC 9110 §9.3.2, §9.3.7)."""
+    found = {"OPTIONS"}
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
+
+
 @cache
 def refusals_by_code() -> dict[str, type[LedgerError]]:
     """Every problem an API answer can carry: its class by its code, in the order of TITLES."""
@@ -220,7 +234,7 @@ def refusals_by_code() -> dict[str, type[LedgerError]]:
     return {code: known[code] for code in TITLES}
 
 
-def describe(code: str) -> Mapping[str, Any] | None:
+def describe(code: str) -> dict[str, Any] | None:
     """What `/problems/<code>` says of a problem, in both languages; None for no code of ours."""
     kind = refusals_by_code().get(code)
     if kind is None:
@@ -230,6 +244,9 @@ def describe(code: str) -> Mapping[str, Any] | None:
         "type": f"/problems/{code}",
         "status": kind.status,
         "title": title.name._asdict(),
-        "message": {"en": " ".join((kind.__doc__ or "").split()), "zh": kind.zh},
+        "message": {
+            language: " ".join(text.replace("!r}", "}").split())
+            for language, text in (("en", kind.__doc__ or ""), ("zh", kind.zh))
+        },
         "advice": title.advice._asdict(),
     }

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import Path, Query, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import (
     BaseModel,
     ValidationError,
@@ -19,8 +18,8 @@ from structlog.contextvars import bind_contextvars
 
 from api import lines, openapi, problems
 from api.answers import Answer
-from api.body import read_json
-from api.openapi import BEARER, LINK, REFERENCE, Read, json_answer
+from api.body import REFERENCE, read_json
+from api.openapi import BEARER, LINK, Read, json_answer
 from api.quarantine import Held, Quarantine, State
 from api.quarantine_json import (
     QuarantinedRow,
@@ -33,6 +32,7 @@ from api.quarantine_json import (
     shown,
     shown_in_full,
 )
+from api.query import Operation
 from api.refusals import TokenMissing, UnknownRow
 from api.replies import reply
 from api.security import Claims, Tokens, claims_of, not_allowed
@@ -122,15 +122,16 @@ class QuarantineRoutes:
         if self._tokens is not None:
             self._verdicts = Verdicts(self._quarantine, desk, digest=self._tokens.digest)
 
-    def routes(self) -> list[APIRoute]:
+    def routes(self) -> list[Operation]:
         """The routes."""
         reads = ((ROWS, self.listed), (ROW, self.row))
         acts = ((CORRECTION, self.correct), (ACCEPTANCE, self.accept), (REJECTION, self.reject))
         return [
-            APIRoute(path, endpoint, methods=["GET"], **openapi.of_read(path, READS[path]))
+            Operation(path, endpoint, methods=["GET"], **openapi.of_read(path, READS[path]))
             for path, endpoint in reads
         ] + [
-            APIRoute(act.path, endpoint, methods=["POST"], **_of_act(act)) for act, endpoint in acts
+            Operation(act.path, endpoint, methods=["POST"], **_of_act(act))
+            for act, endpoint in acts
         ]
 
     async def listed(

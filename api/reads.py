@@ -7,17 +7,16 @@ block and therefore run in threads (`ledger.database.reading`).
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import date, datetime
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Path, Query, Request, Response
-from fastapi.routing import APIRoute
 
 from api import lines, openapi
+from api.parameters import After, AsOf, EventType, Identifier, MinPosition, day_of
+from api.query import Operation
 from api.refusals import (
     Behind,
     DayNotPublic,
@@ -45,8 +44,6 @@ from projections.sheet import Sheets
 
 CATCH_UP_SECONDS = 2.0
 CATCH_UP_PAUSE_SECONDS = 0.02
-DAY = "^(19[0-9]{2}|2[01][0-9]{2}|2200)-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
-"""From 1900 to 2200: beyond lie only slips of the pen."""
 PUBLIC_SCORE = (
     "name",
     "status",
@@ -60,30 +57,11 @@ PUBLIC_SCORE = (
     "explanation",
     "reasons",
 )
-NO_DAY = Words(
-    "a day that exists, from 1900 to 2200, written YYYY-MM-DD",
-    "应为 1900 年至 2200 年之间存在的日期，写作 YYYY-MM-DD",
-)
 UNPRINTABLE_TEXT = Words(
     "control and format characters are not allowed", "不允许控制字符和格式字符"
 )
 
 READ_THE_FACTS = Words("read the facts of this provider", "查阅该服务商的记录")
-
-Identifier = Annotated[
-    str, Path(min_length=1, max_length=240, description=openapi.IDENTIFIER["description"])
-]
-MinPosition = Annotated[
-    int | None,
-    Query(ge=1, le=2**53 - 1, description="Answer only once this position is in the answer."),
-]
-AsOf = Annotated[
-    str | None,
-    Query(pattern=DAY, json_schema_extra={"format": "date"}, description="Today if none."),
-]
-After = Annotated[
-    int, Query(ge=0, le=2**53 - 1, description="Only what comes after this position.")
-]
 
 
 class Reads:
@@ -109,10 +87,10 @@ class Reads:
         self._tokens = tokens
         self._clock = clock
 
-    def routes(self) -> list[APIRoute]:
+    def routes(self) -> list[Operation]:
         """The routes of all reads."""
         return [
-            APIRoute(path, endpoint, methods=["GET"], **openapi.of_read(path))
+            Operation(path, endpoint, methods=["GET"], **openapi.of_read(path))
             for path, endpoint in (
                 ("/v1/providers/{identifier}/score", self.score),
                 ("/v1/providers/{identifier}/case", self.case),
@@ -217,8 +195,12 @@ class Reads:
         found = self._disclosure.lines(
             after, limit, reader, today=local_day(self._clock()), subject=subject
         )
-        if not found and self._scores.current(subject) is None:
+        if found:
+            return found
+        if self._scores.current(subject) is None:
             raise UnknownProvider(provider=subject)
+        if after > (head := self._ledger.head()):
+            raise UnknownPosition(position=after, head=head)
         return found
 
     async def event(
@@ -273,20 +255,20 @@ class Reads:
         await self._catch_up(min_position)
         return public(request, await reading(self._sheet, subject, today))
 
-    async def schemas(self) -> Response:
+    async def schemas(self, request: Request) -> Response:
         """Every event type."""
         entries = [{"type": name, "href": f"/v1/schemas/{name}"} for name in EVENT_TYPES]
-        return reply({"schemas": entries})
+        return public(request, {"schemas": entries})
 
-    async def schema(self, type: Annotated[str, Path(max_length=80)]) -> Response:
+    async def schema(self, request: Request, type: EventType) -> Response:
         """The JSON Schema (2020-12) of one event type's data."""
         if type not in EVENT_TYPES:
             raise UnknownType(type=type)
-        return reply(json_schema(type))
+        return public(request, json_schema(type))
 
-    async def ledger(self) -> Response:
+    async def ledger(self, request: Request) -> Response:
         """Which ledger this is, how far it goes, and its rulebooks."""
-        return reply(await reading(self._facts))
+        return public(request, await reading(self._facts))
 
     def _facts(self) -> dict[str, Any]:
         rules = self._scores.rulebooks()
@@ -331,11 +313,3 @@ def rulebook_in(stored: Stored) -> dict[str, object]:
     book = orjson.loads(stored.state)["data"]["rulebook"]
     named = {name: book[name] for name in ("version", "in_force_from")}
     return {**named, "position": stored.position}
-
-
-def day_of(text: str) -> date:
-    """The day of a query. Raises SchemaBroken."""
-    if re.fullmatch(DAY, text):
-        with suppress(ValueError):
-            return date.fromisoformat(text)
-    raise SchemaBroken([Flaw(("query", "as_of"), NO_DAY)])

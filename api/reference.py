@@ -1,6 +1,6 @@
-"""The page /docs: every operation of the published schema, for a person.
+"""The published schema: /openapi.json for a program and, made from it, the page /docs for a person.
 
-Rendered here from the same document that /openapi.json gives; it loads nothing from elsewhere.
+The page loads nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -11,8 +11,25 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 
+from api.origins import DOCUMENT
 from api.pages import Pages
+from api.replies import public
 from ledger.database import reading
+
+
+def add(app: FastAPI, pages: Pages) -> None:
+    """Add the document and the page to the application."""
+    app.add_route(DOCUMENT, document_of(app), include_in_schema=False)
+    app.add_route("/docs", page_of(app, pages), include_in_schema=False)
+
+
+def document_of(app: FastAPI) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of the document."""
+
+    async def answer(request: Request) -> Response:
+        return public(request, app.openapi())
+
+    return answer
 
 
 def page_of(app: FastAPI, pages: Pages) -> Callable[[Request], Awaitable[Response]]:

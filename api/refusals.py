@@ -222,19 +222,19 @@ class LineTooLarge(LedgerError):
 
 
 class NotJson(LedgerError):
-    """The body must be sent as application/json."""
+    """The body must be sent as application/json, in UTF-8."""
 
     code = "not-json"
     status = 415
-    zh = "请求体须以 application/json 发送。"
+    zh = "请求体须以 application/json 发送，编码为 UTF-8。"
 
 
 class NotJsonLines(LedgerError):
-    """The body must be sent as application/x-ndjson or application/jsonl, not compressed."""
+    """The body must be sent as application/x-ndjson or application/jsonl, uncompressed UTF-8."""
 
     code = "not-json-lines"
     status = 415
-    zh = "请求体须以 application/x-ndjson 或 application/jsonl 发送，且不得压缩。"
+    zh = "请求体须以 application/x-ndjson 或 application/jsonl 发送，编码为 UTF-8，且不得压缩。"
 
 
 class Flaw(NamedTuple):

@@ -53,6 +53,6 @@ def public(request: Request, content: dict[str, Any], reader: Reader = PUBLIC) -
 
 def is_fresh(request: Request, etag: str) -> bool:
     """Whether the reader's copy is the same (RFC 9110 §13.1.2: a weak comparison)."""
-    known = request.headers.get("if-none-match", "")
+    known = ",".join(request.headers.getlist("if-none-match"))
     tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
     return bool(tags & {etag, "*"})

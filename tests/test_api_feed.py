@@ -124,7 +124,8 @@ def test_the_batch_holds_the_same_lines(served: Served) -> None:
     response = served.get("/v1/feed?limit=10000", "auditor", accept=lines.BATCH)
     assert response.headers["content-type"] == lines.BATCH
     assert response.content == b"[" + b",".join(stored(served)) + b"]"
-    assert served.get("/v1/feed?after=100000", "auditor", accept=lines.BATCH).content == b"[]"
+    end = served.get(f"/v1/feed?after={served.head()}", "auditor", accept=lines.BATCH)
+    assert end.content == b"[]"
 
 
 def test_the_next_link_leads_through_the_whole_log(served: Served) -> None:

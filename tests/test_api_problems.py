@@ -122,13 +122,14 @@ def test_an_unknown_address_is_a_problem(served: Served, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("POST", "/v1/ledger", "GET"),
-        ("DELETE", f"/v1/providers/{given.PROVIDER}/penalties", "POST"),
-        ("GET", "/v1/providers", "POST"),
-        ("PUT", "/v1/feed", "GET"),
-        ("HEAD", "/v1/feed", "GET"),
-        ("PATCH", "/healthz", "GET"),
-        ("OPTIONS", "/v1/rulebooks", "POST"),
+        ("POST", "/v1/ledger", "GET, HEAD, OPTIONS"),
+        ("DELETE", f"/v1/providers/{given.PROVIDER}/penalties", "OPTIONS, POST"),
+        ("GET", "/v1/providers", "OPTIONS, POST"),
+        ("HEAD", "/v1/providers", "OPTIONS, POST"),
+        ("PUT", "/v1/feed", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/healthz", "GET, HEAD, OPTIONS"),
+        ("POST", "/", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/openapi.json", "GET, HEAD, OPTIONS"),
     ],
 )
 def test_another_method_is_told_what_is_allowed(
@@ -298,6 +299,18 @@ def test_the_type_of_every_problem_leads_to_its_description(served: Served, code
     assert TITLES[code].name.en in page.text
     assert "【演示数据】" in page.text
     assert page.headers["x-robots-tag"] == response.headers["x-robots-tag"] == "noindex"
+
+
+def test_the_document_of_errors_the_schema_and_the_server_know_the_same_codes(
+    served: Served,
+) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "errors.md").read_text(encoding="utf-8")
+    anchors = re.findall(r'<a id="([^"]+)">', text)
+    schema = served.get("/openapi.json").json()
+    (parameter,) = schema["paths"]["/problems/{code}"]["get"]["parameters"][:1]
+    assert sorted(anchors) == sorted(parameter["schema"]["enum"]) == sorted(refusals_by_code())
+    for code in anchors:
+        assert served.get(f"/problems/{code}").json()["type"] == f"/problems/{code}"
 
 
 def test_no_problem_of_ours_is_not_found(served: Served) -> None:

@@ -399,7 +399,7 @@ def test_both_names_of_the_form_are_taken(served: Served, media_type: str) -> No
 def test_another_method_is_refused(standing: Served) -> None:
     response = standing.client.get(PATH)
     assert problem(response, 405, "method-not-allowed")
-    assert response.headers["allow"] == "POST"
+    assert response.headers["allow"] == "OPTIONS, POST"
 
 
 # --- Who may -------------------------------------------------------------------------------------

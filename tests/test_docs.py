@@ -86,6 +86,7 @@ def test_every_problem_stands_in_the_errors_document_and_nothing_else() -> None:
     known = {code: error.status for code, error in refusals_by_code().items()}
     assert listed == known
     assert all(anchor == code for anchor, code, _ in rows)
+    assert len(rows) == len(listed) == text.count("<a id="), "one anchor a code"
     for code, title in TITLES.items():
         assert f"| {known[code]} | {title.name.en} | {title.name.zh} |" in text, code
 
