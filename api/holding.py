@@ -5,7 +5,8 @@ A row is told from every other by the organisation, the import's name, its key a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import psycopg
 
 from api.block import Block
 from api.patience import patiently
-from api.quarantine import SCHEMA, Quarantine, State, written
+from api.quarantine import SCHEMA, Connection, Quarantine, State, written
 from api.recipe import Recipe
 from api.rows import Problem, Row, Unread, proof_of
 from api.tally import Account
@@ -74,6 +75,13 @@ class Kept(NamedTuple):
     state: State
     corrected: bool
     recipe: str
+
+    @property
+    def is_for_a_person(self) -> bool:
+        """Whether it is not an import's to record: a person has decided it, or is about to."""
+        return self.state in ("accepted", "rejected") or (
+            self.state == "waiting" and self.corrected
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +149,29 @@ class Holding:
             given = [digest, numbers, problems, digest, now]
             await connection.execute(REREAD, [*given, *self._who()])
 
-    async def settle(self, recorded: Mapping[int, Sequence[int]]) -> None:
+    @asynccontextmanager
+    async def alone(self, id: int) -> AsyncIterator[tuple[Connection, Kept]]:
+        """A row to oneself, and how it stands: no person decides it meanwhile."""
+        async with self.quarantine.alone(id) as connection:
+            held = await self.quarantine.reread(connection, id)
+            assert held is not None, "no row ever goes away"
+            corrected = bool(held.corrections)
+            yield connection, Kept(id, held.state, corrected, held.recipe.digest)
+
+    async def settle(
+        self, recorded: Mapping[int, Sequence[int]], connection: Connection | None = None
+    ) -> None:
         """What waited under these numbers is recorded at these positions."""
         if self.dry_run or not recorded:
             return
         numbers = list(recorded)
         positions = [f"{{{','.join(map(str, recorded[id]))}}}" for id in numbers]
-        now = self.quarantine.ledger.clock()
-        async with self.quarantine.connected() as connection:
-            await connection.execute(SETTLE, [numbers, positions, now, *self._who()])
+        given = [numbers, positions, self.quarantine.ledger.clock(), *self._who()]
+        if connection is not None:
+            await connection.execute(SETTLE, given)
+            return
+        async with self.quarantine.connected() as another:
+            await another.execute(SETTLE, given)
 
     def _who(self) -> tuple[str, str, str]:
         return self.actor.organisation, self.actor.role, self.actor.ref
@@ -162,14 +184,10 @@ async def set_apart(block: Block, holding: Holding, account: Account) -> list[Wa
     left: list[Waiting] = []
     for waiting in block.rows:
         one = known.get(waiting.row.line)
-        if one is not None and one.state in ("accepted", "rejected"):
-            _pass_over(waiting.row, one, account)
+        if one is not None and one.is_for_a_person:
+            leave(waiting.row, one, account)
             continue
         if one is not None and one.state == "waiting":
-            if one.corrected:
-                # What a person says of it may be another thing than what the mapping says by now.
-                account.quarantined_before(waiting.row, [IN_HAND], one.id)
-                continue
             waiting.held = one.id
         left.append(waiting)
     there = [(row, known[row.line]) for row in block.doubtful if row.line in known]
@@ -184,6 +202,15 @@ async def set_apart(block: Block, holding: Holding, account: Account) -> list[Wa
     for row in new:
         account.quarantined(row, kept[row.line].id if row.line in kept else None)
     return left
+
+
+def leave(row: Row, kept: Kept, account: Account) -> None:
+    """Count a row that is understood and yet a person's to decide."""
+    if kept.state == "waiting":
+        # What a person says of it may be another thing than what the mapping says by now.
+        account.quarantined_before(row, [IN_HAND], kept.id)
+    else:
+        _pass_over(row, kept, account)
 
 
 def _pass_over(row: Row | Unread, kept: Kept, account: Account) -> None:

@@ -7,7 +7,7 @@ fixed number of rows is on its way, and what was seen is kept in a temporary fil
 
 A row that only a person could answer goes into quarantine before it is counted. What a person
 has settled there is passed over, understood by now or not. What still waits there and is understood
-by now is recorded, and then settled.
+by now is recorded and settled, with the row held so that no person decides it meanwhile.
 
 Killed at any moment, the next run completes the work: each command goes in under a key made of the
 mapping's name and the row's key columns, in the same transaction as its event. What has a key is
@@ -23,7 +23,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from contextlib import closing
 
 from api.block import Block
-from api.holding import Holding, set_apart
+from api.holding import Holding, Kept, leave, set_apart
 from api.patience import patiently
 from api.rows import Entry, Row, Unread
 from api.seen import Seen
@@ -213,19 +213,41 @@ class Import:
             await asyncio.wait([before])
         for waiting in rows:
             try:
-                new = await self._row(chain, waiting)
+                new = await self._settled_row(chain, waiting)
             except LedgerError as error:
                 if error.status == 503:
                     raise
                 self._account.refuse_by(waiting.row, error)
+                continue
+            if isinstance(new, Kept):
+                leave(waiting.row, new, self._account)
             else:
                 self._account.recorded(waiting.row, waiting.receipts, new=new)
-                self._settle(waiting)
+
+    async def _settled_row(self, chain: Chain, waiting: Waiting) -> bool | Kept:
+        """As `_row`; what waits in quarantine is settled with it, alone, so that no person decides
+        it at the same time. If one was faster: how it stands there.
+        """
+        holding, held = self._holding, waiting.held
+        if holding is None or held is None or holding.dry_run:
+            return await self._row(chain, waiting)
+        before = list(waiting.receipts)
+
+        async def alone() -> bool | Kept:
+            async with holding.alone(held) as (connection, kept):
+                if kept.is_for_a_person:
+                    return kept
+                waiting.receipts = list(before)
+                new = await self._row(chain, waiting)
+                await holding.settle({held: _positions(waiting)}, connection)
+                return new
+
+        return await patiently(alone)
 
     def _settle(self, waiting: Waiting) -> None:
         """Remember that a row is recorded which waits in quarantine."""
         if waiting.held is not None:
-            self._settled[waiting.held] = sorted(one.position for one in waiting.receipts)
+            self._settled[waiting.held] = _positions(waiting)
 
     async def _row(self, chain: Chain, waiting: Waiting) -> bool:
         """Record what is left of a row; False if all of it turned out to be recorded.
@@ -269,6 +291,10 @@ class Import:
                 subject, data, self._actor, key=key, registration=registration
             )
         )
+
+
+def _positions(waiting: Waiting) -> list[int]:
+    return sorted(one.position for one in waiting.receipts)
 
 
 async def _each(

@@ -27,6 +27,7 @@ from ledger.identity import Actor
 from ledger.store import Ledger
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
+from tests.serving import wait_until
 from tests.test_imports import csv_file, digest
 from tests.wire import Fault, wired
 
@@ -519,6 +520,40 @@ def test_a_row_that_a_person_is_correcting_is_left_to_him(
     tally = office.take(text=MENDED)
     assert (tally.recorded, tally.already_quarantined) == (0, 2)
     assert (4, "row", "in-hand", "quarantined-before") in office.told()
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "tally", "told"),
+    [
+        ('corrections = \'{"no": "9"}\'', (0, 1, 2, 0), "quarantined-before"),
+        ("state = 'rejected'", (0, 1, 1, 1), "rejected-before"),
+        ("state = 'accepted'", (0, 2, 1, 0), "quarantined-before"),
+        ("problems = '[]'", (1, 1, 1, 0), "quarantined-before"),
+    ],
+)
+def test_an_import_records_what_waits_only_if_no_person_decides_it_meanwhile(
+    office: Office, two: tuple[int, int], meanwhile: str, tally: tuple[int, ...], told: str
+) -> None:
+    with (
+        psycopg.connect(office.ledger.database.conninfo, autocommit=True) as person,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        lock = [f"chengxin quarantine {two[1]}"]
+        person.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", lock)
+        imported = threads.submit(office.take, text=MENDED)
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_until(lambda: person.execute(waits).fetchone() == (1,))
+        person.execute(f"UPDATE intake.rows SET {meanwhile} WHERE id = %s".encode(), [two[1]])
+        person.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
+        found = imported.result()
+    assert (
+        found.recorded,
+        found.already_recorded,
+        found.already_quarantined,
+        found.already_rejected,
+    ) == tally
+    assert told in {one.state for one in office.issues}
+    assert len(office.penalties()) == 1 + tally[0]
 
 
 def test_nobody_decides_the_rows_of_another_organisation(
