@@ -387,6 +387,17 @@ def test_a_row_that_somebody_changed_is_for_a_person(
         assert [one.code for one in row.problems] == ["own-row-changed"]
 
 
+def test_a_remark_like_ours_lets_no_person_in(world: World, run: Run) -> None:
+    world.record(given.penalty())
+    content = exported(world.ledger, run, PENALTY)
+    changed = content.replace("法人及非法人组织".encode(), "自然人".encode())
+    assert changed != content
+    importing, table = recognised_file(stream(changed))
+    [row] = importing.rows(table)
+    assert isinstance(row, Unread)
+    assert ([one.code for one in row.problems], row.cells) == (["natural-person"], {})
+
+
 def test_a_day_after_its_last_a_licence_is_still_told(world: World) -> None:
     world.record(given.qualification(valid_until=world.today - timedelta(days=1)))
     assert len(public(world, LICENCE)) == 1

@@ -30,12 +30,15 @@ ID_NUMBER = re.compile(
 )
 """A resident's identity number (GB 11643), also with two figures after it: the tax number of an
 individual business is made of its operator's."""
+MANY_FIGURES = re.compile(r"[0-9０-９]{17}")
 REMOVED = "〔公民身份号码已删去〕"
 
 
 def without_id_numbers(text: str) -> str:
     """The text without residents' identity numbers, wherever they stand in it."""
 
+    if MANY_FIGURES.search(text) is None:
+        return text
     # Full width and half width have one character each: what is found stands at the same place.
     for match in reversed(list(ID_NUMBER.finditer(text.translate(FULL_WIDTH)))):
         number = match[0].upper()
@@ -71,6 +74,13 @@ class Header:
     places: Mapping[str, int]
     unread: Sequence[str]
     twice: Sequence[str]
+
+    def stands_in(self, cells: Sequence[str]) -> bool:
+        """Whether a row is a header once more: titles in the first, names in the second."""
+        # The document's number is no column's name; else every row would be compared whole.
+        document = cells[self.places[self.form.roles.document]]
+        again = plain(document) in _names(self.form.name)
+        return again and read_header(cells, self.form) is not None
 
     def cells(self, cells: Sequence[str]) -> dict[str, str]:
         """A row by canonical columns, trimmed, without what tells of persons."""

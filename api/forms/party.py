@@ -63,11 +63,17 @@ class Party(NamedTuple):
     """Whether the name may be a person's and must be taken out of the row."""
 
 
+def says_person(form: Form, cells: Mapping[str, str]) -> bool:
+    """Whether the kind of party is a natural person."""
+    party = cells.get(form.roles.party, "")
+    return party in PERSONS or party.startswith("自然人")
+
+
 def person_in(form: Form, cells: Mapping[str, str]) -> Problem | None:
     """Why the row is refused as one about a natural person; None where it is not."""
     roles = form.roles
     party = cells.get(roles.party, "")
-    if party in PERSONS or party.startswith("自然人"):
+    if says_person(form, cells):
         return Problem(roles.party, NATURAL_PERSON, WHY_PERSON)
     if party in ORGANISATIONS or party in INDIVIDUALS:
         return None

@@ -14,6 +14,7 @@ from api.complaint import MappingError
 from api.csvfile import Fault, Record, Table
 from api.forms.form import Form
 from api.forms.header import Header, read_header
+from api.forms.party import says_person
 from api.forms.reading import Reading, bytes_of, read_row
 from api.forms.remark import is_own, read_own
 from api.rows import Problem, Proof, Row, Unread
@@ -48,8 +49,7 @@ def records_of(file: Table, form: Form) -> Iterator[Given | Unread]:
 def _record(record: Record | Fault, header: Header) -> Given | Unread | None:
     if isinstance(record, Fault):
         return Unread(record.line, [Problem("line", "malformed", record.reason)])
-    if read_header(record.cells, header.form) is not None:
-        # Titles in the first row and the columns' names in the second: both are headers.
+    if header.stands_in(record.cells):
         return None
     row = header.cells(record.cells)
     return record.line, row, bytes_of(header.form, row)
@@ -59,7 +59,8 @@ def read_in_form(
     form: Form, line: int, cells: Mapping[str, str], *, read: Read, raw: bytes | Proof
 ) -> Row | Unread:
     """One row by its canonical cells: also one that a person corrected, with its first bytes."""
-    if is_own(form, cells):
+    # Nobody gets a person in by writing a remark like ours.
+    if is_own(form, cells) and not says_person(form, cells):
         return read_own(form, line, cells, raw)
     reading = read_row(form, cells)
     if reading.personal:
