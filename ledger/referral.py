@@ -39,4 +39,5 @@ def check_referral(command: ReferralRecorded, bench: Bench) -> None:
             earlier_on=command.shown_from + timedelta(days=1),
         )
     if not bench.issuer_kind(command.issuer.kind, command.shown_from).listings:
-        raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what="referral")
+        what = Words("a referral to prosecutors", "移送司法机关的决定")
+        raise errors.IssuerNotEntitled(issuer=command.issuer.kind, what=what)
