@@ -345,7 +345,7 @@ def test_the_api_keeps_its_contract(served: Served, document: Json) -> None:
     served.follow()
     rows = served.get("/v1/disclosure/providers?q=91999999MA&limit=100").json()["providers"]
     made = {row["provider"] for row in rows} - set(given.PROVIDERS)
-    assert len(made) >= 3
+    assert made
     assert all(code == with_check_character(code[:-1]) for code in made)
 
 
