@@ -50,9 +50,9 @@ class OrFile(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def _there(path: Path) -> Path:
+def _there(path: Path | None) -> Path | None:
     # With `exists`, typer looks for a file of the name "-", whatever `allow_dash` says.
-    if path != Path("-") and not path.exists():
+    if path is not None and path != Path("-") and not path.exists():
         raise typer.BadParameter(words(f"file '{path}' does not exist.", f"文件 '{path}' 不存在。"))
     return path
 
@@ -163,9 +163,22 @@ def import_file(
 def check(
     mapping: Annotated[
         Path,
-        typer.Argument(exists=True, dir_okay=False, help=words("The mapping.", "映射文件。")),
+        typer.Argument(
+            metavar="MAPPING|FILE",
+            dir_okay=False,
+            callback=_there,
+            help=words(
+                "The mapping; or the file alone, if it is JSON Lines or in a known form.",
+                "映射文件；文件为 JSON Lines 或已知格式时只写该文件。",
+            ),
+        ),
     ],
-    file: Rows,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", dir_okay=False, callback=_there, help=words("The rows.", "数据文件。")
+        ),
+    ] = None,
     rows: Annotated[
         int, typer.Option(min=0, help=words("How many rows to show.", "显示前几行。"))
     ] = 3,
@@ -175,13 +188,15 @@ def check(
 ) -> None:
     """`chengxin import check`."""
     with interruptible():
-        from api.mapping import load_mapping
         from api.preview import previewed
         from api.previewtext import json_of, text_of
 
     settings = settings_of(data_dir=data_dir)
+    # Of one file alone its own beginning tells how to read it.
+    file, named = (mapping, None) if file is None else (file, mapping)
+    reader = _reader(file, named, None)
     found, on_ledger = previewed(
-        file, load_mapping(mapping), settings, actor=_actor(org), rows=rows, clock=system_clock
+        file, reader, settings, actor=_actor(org), shown=rows, clock=system_clock
     )
     if as_json:
         put_json(json_of(found, on_ledger=on_ledger))

@@ -16,17 +16,18 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from api.csvfile import Table
+from api.csvfile import unpacked
 from api.holding import Holding
 from api.imports import Import
 from api.intake import opened
+from api.jsonlines import JsonLines
 from api.mapping import Importing
 from api.options import run, tokens_of
 from api.quarantine import Quarantine
 from api.rehearsal import Rehearsal, ShippedRules
 from api.rows import Problem, Row, Unread
 from api.settings import Settings
-from api.source import table_of
+from api.source import recognised_file, table_of
 from api.storage import database_of
 from api.tally import Account, Outcome, Tally
 from api.terminal import Meter, words
@@ -89,18 +90,18 @@ class Preview:
 
 
 def preview(
-    importing: Importing,
-    file: Table,
+    importing: Importing | JsonLines,
+    rows: Iterable[Row | Unread],
     desk: Desk,
     *,
     actor: Actor,
     digest: Callable[..., bytes],
-    rows: int,
+    shown: int,
     advance: Callable[[Tally], None],
 ) -> Preview:
-    """Preview a file, its first `rows` rows to be shown.
+    """Preview rows, of which the first `shown` are kept to be shown.
 
-    `desk` is one that writes nothing. Raises MappingError, LedgerError.
+    `desk` is one that writes nothing. Raises LedgerError.
     """
     found = Preview()
     work = Import(
@@ -120,14 +121,11 @@ def preview(
             dry_run=True,
         ),
     )
-    found.unused = list(importing.unused(file.columns))
 
     async def judge() -> None:
         rulebooks = await desk.rulebooks()
         found.rulebook = rulebooks.of(local_day(desk.ledger.clock()))
-        found.tally = await work.run(
-            _kept(importing.rows(file, registered=desk.ledger.registered), found.rows, rows)
-        )
+        found.tally = await work.run(_kept(rows, found.rows, shown))
 
     run(judge())
     return found
@@ -144,21 +142,26 @@ def _kept(
 
 def previewed(
     path: Path,
-    importing: Importing,
+    importing: Importing | JsonLines | None,
     settings: Settings,
     *,
     actor: Actor,
-    rows: int,
+    shown: int,
     clock: Callable[[], datetime],
 ) -> tuple[Preview, bool]:
     """Preview a file on the ledger of these settings, and whether there is one; starts none.
 
-    Raises MappingError, NoHeader, LedgerError, OSError.
+    Without a mapping the file must be in a known form, which brings its own. Raises MappingError,
+    NoHeader, LedgerError, OSError.
     """
     there = settings.conninfo() is not None or (settings.data_dir / EMBEDDED).exists()
     with ExitStack() as stack:
         raw = stack.enter_context(opened(path))
-        file = table_of(raw, importing.source)
+        table = None
+        if importing is None:
+            importing, table = recognised_file(raw)
+        elif isinstance(importing, Importing):
+            table = table_of(raw, importing.source)
         desk, digest = None, plain_digest
         if there:
             database = stack.enter_context(database_of(settings))
@@ -168,16 +171,23 @@ def previewed(
             desk = _desk_without_ledger(importing, actor, clock=clock)
         else:
             digest = tokens_of(settings).digest
+        if isinstance(importing, JsonLines):
+            rows, unused = importing.rows(unpacked(raw)), list[str]()
+        else:
+            assert table is not None
+            rows = importing.rows(table, registered=desk.ledger.registered)
+            unused = list(importing.unused(table.columns))
         meter = stack.enter_context(Meter(path.name, words("rows", "行")))
         found = preview(
             importing,
-            file,
+            rows,
             desk,
             actor=actor,
             digest=digest,
-            rows=rows,
+            shown=shown,
             advance=lambda tally: meter.advance(tally.rows, part=0, whole=None),
         )
+    found.unused = unused
     return found, on_ledger
 
 
@@ -191,7 +201,7 @@ def _desk_on(database: Database, *, clock: Callable[[], datetime]) -> Iterator[D
 
 
 def _desk_without_ledger(
-    importing: Importing, actor: Actor, *, clock: Callable[[], datetime]
+    importing: Importing | JsonLines, actor: Actor, *, clock: Callable[[], datetime]
 ) -> Desk:
     """A desk on the shipped rulebook alone."""
     return Desk(ShippedRules(actor, purpose=importing.purpose or "production", clock=clock))

@@ -23,13 +23,13 @@ REGISTRATION = Words(
     "register the provider, where the ledger does not know it", "登记服务商（账本中尚无时）"
 )
 WOULD = {
+    **BECAME,
     "recorded": Words("would be recorded", "将记录"),
-    "repaired": Words("would be recorded", "将记录"),
+    "repaired": Words("would be recorded as repaired", "将修补后记录"),
     "recorded-before": Words("recorded before", "此前已记录"),
     "repeated": Words("repeated in the file", "在文件中重复"),
     "skipped": Words("would be skipped", "将跳过"),
     "refused": Words("would be refused", "将被拒绝"),
-    **BECAME,
 }
 OF_LEDGER = Words("the ledger's rulebook", "本账本的规则")
 SHIPPED = Words("the shipped rulebook (there is no ledger here),", "自带的规则（此处没有账本）")

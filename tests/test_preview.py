@@ -22,8 +22,8 @@ from ledger.rulebook import first_rulebook, parse_rulebook
 from ledger.store import Ledger
 from tests import given
 from tests.conftest import Clock, Run
-from tests.test_imports import CHICAGO, HEADER, chengxin, csv_file, many, mapping
-from tests.test_jsonlines import WRONG_CHECK
+from tests.test_imports import CHICAGO, HEADER, ROOT, chengxin, csv_file, many, mapping
+from tests.test_jsonlines import REGISTRATION, WRONG_CHECK, line
 
 MAIN = "from api.start import main; main()"
 ROWS = (
@@ -43,11 +43,11 @@ def look(content: str, *, rows: int = 3, **changes: Any) -> Preview:
     importing = mapping(**changes)
     return preview(
         importing,
-        csv_file(content),
+        importing.rows(csv_file(content)),
         _desk_without_ledger(importing, given.REGISTRAR, clock=Clock()),
         actor=given.REGISTRAR,
         digest=plain_digest,
-        rows=rows,
+        shown=rows,
         advance=lambda tally: None,
     )
 
@@ -207,6 +207,27 @@ def test_a_file_that_does_not_fit_is_told(tmp_path: Path) -> None:
     code, out, err = check(CHICAGO, path, keys=tmp_path / "nowhere", locale="C.UTF-8")
     assert (code, out) == (2, "")
     assert "the file has no column 'inspection_date'" in err
+
+
+def test_a_file_in_a_known_form_and_json_lines_need_no_mapping(tmp_path: Path) -> None:
+    form = ROOT / "tests" / "data" / "shuanggongshi-penalty.csv"
+    code, out, _ = check(form, keys=tmp_path / "nowhere", locale="zh_CN.UTF-8")
+    assert code == 1
+    assert "第 3 行 · 91999999MA00FRM02R · 将修补后记录" in out
+    assert "    违法失信事项（family）：AD_FALSE_CLAIM（虚假宣传）" in out
+    assert "取值表中没有的值：\n  category：'未按规定办理备案'（1 行，" in out
+    lines = tmp_path / "rows.jsonl"
+    lines.write_bytes(line(registration=REGISTRATION) + b"\n{\n")
+    code, out, _ = check(lines, "--json", keys=tmp_path / "nowhere", locale="C.UTF-8")
+    told = orjson.loads(out)
+    assert (code, told["unused_columns"]) == (1, [])
+    assert [one["state"] for one in told["rows"]] == ["recorded", "refused"]
+    assert [(one["field"], one["code"]) for one in told["problems"]] == [("line", "unparsable")]
+    unknown = tmp_path / "rows.csv"
+    unknown.write_text("a,b\n1,2\n")
+    code, _, err = check(unknown, keys=tmp_path / "nowhere", locale="C.UTF-8")
+    assert code == 2
+    assert "name its --mapping" in err
 
 
 # --- Over the whole file -------------------------------------------------------------------------
