@@ -200,8 +200,8 @@ def _failure(error: Exception) -> tuple[int, str] | None:
     """The exit code and message of what is the user's or the operator's to mend."""
     import psycopg
 
-    from api.complaint import MappingError
-    from api.csvfile import NoHeader
+    from api.intake.complaint import MappingError
+    from api.intake.csvfile import NoHeader
     from api.reach import OnThisMachineOnly
     from api.security import KeyFileError
     from api.serve import PortTaken

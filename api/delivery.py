@@ -29,13 +29,14 @@ from api.arrival import Arrival
 from api.body import UNREAD, media_type_of
 from api.commands import Write, check_issuer
 from api.examples import LINE_EXAMPLE
-from api.holding import Holding
-from api.imports import Import
-from api.jsonlines import ACTS, FACTS, MAX_LINE_BYTES, ImportLine, JsonLines
+from api.intake.holding import Holding
+from api.intake.imports import Import
+from api.intake.jsonlines import ACTS, FACTS, MAX_LINE_BYTES, ImportLine, JsonLines
+from api.intake.quarantine import Quarantine
+from api.intake.tally import Account
 from api.lineanswers import ImportSummary, LineAnswer, LineAnswers
 from api.lines import JSON_LINES, JSON_LINES_TOO
 from api.problems import TAGS, UNSTORED, language_of
-from api.quarantine import Quarantine
 from api.query import Operation
 from api.refusals import (
     AnswersTooLarge,
@@ -48,7 +49,6 @@ from api.refusals import (
 )
 from api.security import Claims, Tokens, claims_of, header_values, not_allowed
 from api.settings import Settings
-from api.tally import Account
 from ledger.errors import LedgerError, Words
 from ledger.events import Data
 from ledger.handle import Desk

@@ -125,7 +125,7 @@ def import_file(
 ) -> None:
     """`chengxin import`."""
     with interruptible():
-        from api.intake import take_in
+        from api.importing import take_in
         from api.storage import database_of
 
     settings = settings_of(data_dir=data_dir)
@@ -218,9 +218,9 @@ def _actor(org: str) -> Actor:
 
 def _reader(file: Path, mapping: Path | None, form: str | None) -> Any:
     """How to read the file, None where its header must tell. Raises MappingError, OSError."""
-    from api.intake import looks_like_lines
-    from api.jsonlines import JsonLines
-    from api.mapping import load_mapping
+    from api.importing import looks_like_lines
+    from api.intake.jsonlines import JsonLines
+    from api.intake.mapping import load_mapping
 
     if form not in (None, "csv", "jsonl"):
         fail(USAGE, words(f"--format {form}: csv or jsonl", f"--format {form}：应为 csv 或 jsonl"))

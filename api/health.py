@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import Response
 
 from api import openapi
+from api.intake.quarantine import Waiting, waiting_of
 from api.problems import AWAY
-from api.quarantine import Waiting, waiting_of
 from api.query import Operation
 from api.replies import reply
 from ledger.database import reading

@@ -19,9 +19,9 @@ from pydantic import Field, StringConstraints
 
 from api import problems
 from api.answers import Answer, Problem
+from api.intake.rows import Row, Unread
+from api.intake.tally import Outcome, Tally
 from api.problems import Language
-from api.rows import Row, Unread
-from api.tally import Outcome, Tally
 from ledger.errors import LedgerError
 from ledger.identity import Ref
 

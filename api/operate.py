@@ -24,7 +24,7 @@ from ledger.identity import Actor
 from ledger.store import Ledger, system_clock
 
 if TYPE_CHECKING:
-    from api.demo import Plan
+    from api.demo.ledger import Plan
     from api.serve import Ending
     from ledger.database import Database
 
@@ -71,7 +71,7 @@ def open_ledger(
     as_json: Json = False,
 ) -> None:
     """`chengxin open`."""
-    from api.demo import Plan
+    from api.demo.ledger import Plan
     from api.storage import database_of
     from ledger.events import LedgerOpened
     from ledger.handle import Desk, Receipt
@@ -117,7 +117,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """`chengxin demo`."""
-    from api.demo import PROVIDERS, SEED, Plan
+    from api.demo.ledger import PROVIDERS, SEED, Plan
     from api.storage import database_of
 
     today = local_day(system_clock())
@@ -136,7 +136,7 @@ def demo(
 
 def fill(database: Database, plan: Plan, run: Callable[[Coroutine[Any, Any, int]], int]) -> int:
     """Fill a demonstration ledger; its head. Raises what `demonstrate` does."""
-    from api.demo import demonstrate
+    from api.demo.ledger import demonstrate
 
     with Meter(words("demonstration", "演示数据"), words("events", "事件")) as meter:
         head = run(
@@ -240,7 +240,7 @@ def worker(data_dir: DataDir = None) -> None:
 
 def _fill_once(database: Database, ending: Ending) -> None:
     """Fill the demonstration unless it is filled."""
-    from api.demo import Plan
+    from api.demo.ledger import Plan
 
     # Not empty: an earlier run filled it, and whatever happened since is kept.
     with suppress(LedgerNotEmpty):

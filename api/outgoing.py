@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from api.forms.export import Encoding, lines_of
+from api.intake.forms.export import Encoding, lines_of
 from api.options import run
 from ledger.calendar import local_day
 from ledger.database import Database

@@ -1,10 +1,10 @@
 """What an import of a file would do, without doing it: `chengxin import check`.
 
-The whole file goes through the very import (`api/imports.py`) at a desk that writes nothing, on the
-ledger if there is one, else on a ledger that holds the shipped rulebook and lies in no database.
-The first rows are kept to be shown as they would be recorded; of all rows is kept what a person
-who edits the mapping has to know: each value that a table does not have, each other reason for
-which rows would not be recorded, each column that nothing uses. Memory is bounded.
+The whole file goes through the very import (`api/intake/imports.py`) at a desk that writes nothing,
+on the ledger if there is one, else on a ledger that holds the shipped rulebook and lies in no
+database. The first rows are kept to be shown as they would be recorded; of all rows is kept what a
+person who edits the mapping has to know: each value that a table does not have, each other reason
+for which rows would not be recorded, each column that nothing uses. Memory is bounded.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from api.csvfile import unpacked
-from api.holding import Holding
-from api.imports import Import
-from api.intake import opened
-from api.jsonlines import JsonLines
-from api.mapping import Importing
+from api.importing import opened
+from api.intake.csvfile import unpacked
+from api.intake.holding import Holding
+from api.intake.imports import Import
+from api.intake.jsonlines import JsonLines
+from api.intake.mapping import Importing
+from api.intake.quarantine import Quarantine
+from api.intake.rehearsal import Rehearsal, ShippedRules
+from api.intake.rows import Problem, Row, Unread
+from api.intake.source import recognised_file, table_of
+from api.intake.tally import Account, Outcome, Tally
 from api.options import run, tokens_of
-from api.quarantine import Quarantine
-from api.rehearsal import Rehearsal, ShippedRules
-from api.rows import Problem, Row, Unread
 from api.settings import Settings
-from api.source import recognised_file, table_of
 from api.storage import database_of
-from api.tally import Account, Outcome, Tally
 from api.terminal import Meter, words
 from ledger.calendar import local_day
 from ledger.database import Database

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from api.commands import WRITES, RegisterProvider
-from api.intake import BECAME, summary
+from api.importing import BECAME, summary
+from api.intake.rows import Problem, Row, Unread
+from api.intake.tally import Outcome
 from api.labels import code_words, field_words
 from api.preview import Counted, Preview
-from api.rows import Problem, Row, Unread
-from api.tally import Outcome
 from api.terminal import told, words
 from ledger import events
 from ledger.errors import Words

@@ -21,8 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api import refusals
+from api.intake.rows import Problem
 from api.refusals import Flaw, RowNotUnderstood, SchemaBroken
-from api.rows import Problem
 from api.titles import TITLES
 from ledger.errors import LedgerError, Unavailable, Words, family
 

@@ -20,10 +20,10 @@ from ledger.identity import Actor
 from ledger.store import Ledger, system_clock
 
 if TYPE_CHECKING:
-    from api.quarantine import Entry, Held, Step
+    from api.intake.quarantine import Entry, Held, Step
+    from api.intake.rows import Problem
+    from api.intake.verdict import Verdicts
     from api.quarantine_json import RowVerdict
-    from api.rows import Problem
-    from api.verdict import Verdicts
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -69,7 +69,7 @@ def list_rows(
 ) -> None:
     """`chengxin quarantine list`."""
     with _ledger(data_dir) as ledger:
-        from api.quarantine import Quarantine, waiting_of
+        from api.intake.quarantine import Quarantine, waiting_of
         from api.quarantine_json import shown
 
         found = Quarantine(ledger).listed(
@@ -92,7 +92,7 @@ def list_rows(
 def show(id: Number, data_dir: DataDir = None, as_json: Json = False) -> None:
     """`chengxin quarantine show`."""
     with _ledger(data_dir) as ledger:
-        from api.quarantine import Quarantine
+        from api.intake.quarantine import Quarantine
         from api.refusals import UnknownRow
 
         quarantine = Quarantine(ledger)
@@ -208,8 +208,8 @@ def _ledger(data_dir: Path | None) -> Iterator[Ledger]:
 @contextmanager
 def _verdicts(data_dir: Path | None) -> Iterator[tuple[Verdicts, Any]]:
     with interruptible():
-        from api.quarantine import Quarantine
-        from api.verdict import Verdicts
+        from api.intake.quarantine import Quarantine
+        from api.intake.verdict import Verdicts
     tokens = tokens_of(settings_of(data_dir=data_dir))
     with _ledger(data_dir) as ledger:
         from ledger.handle import Desk
@@ -220,7 +220,7 @@ def _verdicts(data_dir: Path | None) -> Iterator[tuple[Verdicts, Any]]:
 
 def _line(entry: Entry) -> str:
     reasons = [f"{one.field}: {words(*one.reason)}" for one in entry.problems]
-    from api.quarantine import STATES
+    from api.intake.quarantine import STATES
 
     where, state = f"{entry.file}:{entry.line}", words(*STATES[entry.state])
     parts = (str(entry.id), state, entry.organisation, entry.name, where, entry.subject)
@@ -229,7 +229,7 @@ def _line(entry: Entry) -> str:
 
 def _show(held: Held, steps: list[Step], *, as_json: bool) -> None:
     """A row with all that is known of it, on stdout."""
-    from api.quarantine import STATES, STEPS
+    from api.intake.quarantine import STATES, STEPS
     from api.quarantine_json import shown_in_full
 
     if as_json:
@@ -262,7 +262,7 @@ def _show(held: Held, steps: list[Step], *, as_json: bool) -> None:
 
 def _way_out(held: Held, problem: Problem) -> str:
     """How the field of a problem is named to correct it, where no column is."""
-    from api.correction import correctable
+    from api.intake.correction import correctable
 
     names = [one for one in correctable(held) if one.partition(".")[2] == problem.field]
     return "".join(f"  (--set {name}=…)" for name in names if held.state == "waiting")

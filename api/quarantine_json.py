@@ -9,10 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from api import answers
 from api.answers import Answer, Both
-from api.correction import correctable
-from api.quarantine import Entry, Held, State, Step, What
-from api.rows import Problem
-from api.verdict import Accepted
+from api.intake.correction import correctable
+from api.intake.quarantine import Entry, Held, State, Step, What
+from api.intake.rows import Problem
+from api.intake.verdict import Accepted
 from ledger.fields import PUBLISHED, clean
 
 MAX_CORRECTIONS = 100

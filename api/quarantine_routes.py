@@ -19,8 +19,9 @@ from structlog.contextvars import bind_contextvars
 from api import lines, openapi, problems
 from api.answers import Answer
 from api.body import REFERENCE, read_json
+from api.intake.quarantine import Held, Quarantine, State
+from api.intake.verdict import Verdicts
 from api.openapi import BEARER, LINK, Read, json_answer
-from api.quarantine import Held, Quarantine, State
 from api.quarantine_json import (
     QuarantinedRow,
     QuarantinedRowInFull,
@@ -36,7 +37,6 @@ from api.query import Operation
 from api.refusals import TokenMissing, UnknownRow
 from api.replies import reply
 from api.security import Claims, Tokens, claims_of, not_allowed
-from api.verdict import Verdicts
 from ledger.database import reading
 from ledger.errors import Words
 from ledger.handle import Desk

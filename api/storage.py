@@ -13,7 +13,7 @@ from importlib.resources import files
 
 import structlog
 
-from api.quarantine import SCHEMA
+from api.intake.quarantine import SCHEMA
 from api.settings import Settings
 from ledger.database import Database, migrate
 from ledger.embedded import Embedded, EmbeddedError
@@ -52,7 +52,7 @@ def migrate_all(database: Database) -> list[str]:
 def migrate_quarantine(database: Database) -> None:
     """Create or upgrade the tables of the quarantine."""
     place = Database(database.conninfo, schema=SCHEMA, application=SCHEMA)
-    migrate(place, files("api") / "sql" / "intake")
+    migrate(place, files("api.intake") / "sql")
 
 
 @contextmanager

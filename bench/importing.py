@@ -19,12 +19,12 @@ import uvloop
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate
 
-from api.csvfile import CsvFile
-from api.imports import Import
-from api.mapping import load_mapping
+from api.intake.csvfile import CsvFile
+from api.intake.imports import Import
+from api.intake.mapping import load_mapping
+from api.intake.tally import Account, Tally
 from api.security import Tokens
 from api.settings import Settings
-from api.tally import Account, Tally
 from bench.place import ACTOR, Place, Row, opened, tokens_of
 from ledger.database import Database
 from ledger.handle import Desk

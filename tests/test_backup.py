@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.demo import Plan, demonstrate
+from api.demo.ledger import Plan, demonstrate
 from ledger.database import SERVICE_ROLE, Database
 from ledger.embedded import Embedded
 from tests import given

@@ -18,9 +18,9 @@ import pytest
 
 from api import arrival
 from api.examples import EXAMPLES, LINE_EXAMPLE
-from api.jsonlines import MAX_LINE_BYTES
+from api.intake.jsonlines import MAX_LINE_BYTES
+from api.intake.quarantine import Quarantine
 from api.lineanswers import ImportSummary, LineAnswer
-from api.quarantine import Quarantine
 from ledger.database import Database
 from ledger.envelope import decode
 from ledger.events import InspectionRecorded
@@ -634,7 +634,7 @@ def test_a_database_that_goes_away_and_comes_back_costs_no_line(
 def test_a_database_that_stays_away_is_told_in_the_last_line(
     database: Database, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.patience.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("api.intake.patience.PATIENCE_SECONDS", 0.5)
     with (
         wired(database.conninfo) as wire,
         serving(Database(wire.conninfo), tmp_path / "keys", clock, new_ledger=new_ledger) as served,
@@ -665,7 +665,7 @@ def test_a_database_that_stays_away_is_told_in_the_last_line(
 def test_a_database_that_is_away_from_the_beginning_is_a_problem(
     database: Database, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.patience.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("api.intake.patience.PATIENCE_SECONDS", 0.2)
     with (
         wired(database.conninfo) as wire,
         serving(Database(wire.conninfo), tmp_path / "keys", clock, new_ledger=new_ledger) as served,

@@ -22,8 +22,11 @@ from typing import Any
 
 import pytest
 
-from api import demo, history
-from api.demo import (
+from api.demo import history
+from api.demo import ledger as demo
+from api.demo.history import History, Moment
+from api.demo.invented import DIVISION, ORGANISATION_WEIGHTS, companies
+from api.demo.ledger import (
     REGISTRAR,
     Plan,
     SimulatedClock,
@@ -31,9 +34,7 @@ from api.demo import (
     opening,
     told,
 )
-from api.history import History, Moment
-from api.invented import DIVISION, ORGANISATION_WEIGHTS, companies
-from api.plots import PENALTIES, PLOTS, VARIANTS
+from api.demo.plots import PENALTIES, PLOTS, VARIANTS
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.envelope import Event, decode

@@ -12,7 +12,7 @@ import typer
 from api import delivery
 from api.cli import app as commands
 from api.commands import WRITES, Write
-from api.jsonlines import ACTS, FACTS, ImportLine
+from api.intake.jsonlines import ACTS, FACTS, ImportLine
 from api.lineanswers import ImportSummary, LineAnswer
 from api.openapi import READS
 from api.problems import refusals_by_code

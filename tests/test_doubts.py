@@ -8,10 +8,10 @@ from datetime import date
 
 import pytest
 
-from api.complaint import MappingError
-from api.mapping import Importing
-from api.mappingfile import MappingFile
-from api.rows import Row, Unread
+from api.intake.complaint import MappingError
+from api.intake.mapping import Importing
+from api.intake.mappingfile import MappingFile
+from api.intake.rows import Row, Unread
 from ledger.events import ReferralRecorded
 from ledger.identity import coined_number
 from ledger.store import Ledger

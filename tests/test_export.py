@@ -16,13 +16,13 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from api.demo import Plan, demonstrate
-from api.forms.export import Encoding, lines_of
-from api.forms.form import form_of
-from api.forms.remark import FORMULA, MARK, guarded, row_of, unguarded
-from api.mapping import Importing
-from api.rows import Unread
-from api.source import recognised_file
+from api.demo.ledger import Plan, demonstrate
+from api.intake.forms.export import Encoding, lines_of
+from api.intake.forms.form import form_of
+from api.intake.forms.remark import FORMULA, MARK, guarded, row_of, unguarded
+from api.intake.mapping import Importing
+from api.intake.rows import Unread
+from api.intake.source import recognised_file
 from ledger.acts import GrantRepair
 from ledger.database import Database
 from ledger.envelope import decode

@@ -17,22 +17,22 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from api.csvfile import NoHeader, Record, Table
-from api.encoding import detected
-from api.forms.cells import NOTHING, read_day, read_law
-from api.forms.form import NAMES, form_of
-from api.forms.header import REMOVED, read_header, recognised, without_id_numbers
-from api.forms.money import check_amount, parse_sum, sums_in
-from api.forms.reading import COMPUTED, bytes_of, read_row
-from api.holding import Holding
-from api.imports import Import
-from api.mapping import Importing
-from api.quarantine import Quarantine
-from api.rows import Row, Unread, proof_of
-from api.source import mapping_of_form, recognised_file, table_of
-from api.tally import Account
-from api.verdict import Verdicts
-from api.xlsxfile import XlsxFile, text_of
+from api.intake.csvfile import NoHeader, Record, Table
+from api.intake.encoding import detected
+from api.intake.forms.cells import NOTHING, read_day, read_law
+from api.intake.forms.form import NAMES, form_of
+from api.intake.forms.header import REMOVED, read_header, recognised, without_id_numbers
+from api.intake.forms.money import check_amount, parse_sum, sums_in
+from api.intake.forms.reading import COMPUTED, bytes_of, read_row
+from api.intake.holding import Holding
+from api.intake.imports import Import
+from api.intake.mapping import Importing
+from api.intake.quarantine import Quarantine
+from api.intake.rows import Row, Unread, proof_of
+from api.intake.source import mapping_of_form, recognised_file, table_of
+from api.intake.tally import Account
+from api.intake.verdict import Verdicts
+from api.intake.xlsxfile import XlsxFile, text_of
 from ledger.database import Database
 from ledger.envelope import decode
 from ledger.events import DecisionOverturned, PenaltyImposed, ProviderRegistered
@@ -393,7 +393,7 @@ def test_a_sheet_may_be_named() -> None:
 
 
 def test_a_workbook_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.xlsxfile.MAX_UNPACKED_BYTES", 1_000)
+    monkeypatch.setattr("api.intake.xlsxfile.MAX_UNPACKED_BYTES", 1_000)
     with pytest.raises(NoHeader, match="unpacks to"):
         XlsxFile(io.BytesIO(xlsx([["a"], ["1"]])))
 

@@ -23,15 +23,15 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
-from api.complaint import MappingError
-from api.csvfile import CsvFile, Fault, NoHeader, Record, unpacked
-from api.imports import Import
-from api.mapping import Importing, load_mapping
-from api.mappingfile import MappingFile
-from api.recordable import BY_AUTHORITY, COMMANDS
-from api.rehearsal import Rehearsal
-from api.rows import Row, Unread
-from api.tally import Account, Issue, Tally
+from api.intake.complaint import MappingError
+from api.intake.csvfile import CsvFile, Fault, NoHeader, Record, unpacked
+from api.intake.imports import Import
+from api.intake.mapping import Importing, load_mapping
+from api.intake.mappingfile import MappingFile
+from api.intake.recordable import BY_AUTHORITY, COMMANDS
+from api.intake.rehearsal import Rehearsal
+from api.intake.rows import Row, Unread
+from api.intake.tally import Account, Issue, Tally
 from ledger.database import Database
 from ledger.envelope import decode
 from ledger.errors import WrongPurpose

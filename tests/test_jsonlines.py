@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from api.arrival import Torn
 from api.commands import WRITES
-from api.csvfile import unpacked
 from api.examples import EXAMPLES, LINE, LINE_EXAMPLE
-from api.imports import Import
-from api.intake import looks_like_lines
-from api.jsonlines import ACTS, FACTS, MAX_LINE_BYTES, Cutter, ImportLine, JsonLines
-from api.recordable import COMMANDS, REGISTER
-from api.rows import Row, Unread, proof_of
-from api.tally import Account, Issue, Outcome, Tally
+from api.importing import looks_like_lines
+from api.intake.csvfile import unpacked
+from api.intake.imports import Import
+from api.intake.jsonlines import ACTS, FACTS, MAX_LINE_BYTES, Cutter, ImportLine, JsonLines
+from api.intake.recordable import COMMANDS, REGISTER
+from api.intake.rows import Row, Unread, proof_of
+from api.intake.tally import Account, Issue, Outcome, Tally
 from ledger import acts, events
 from ledger.events import Data
 from ledger.handle import Desk

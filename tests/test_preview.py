@@ -13,9 +13,9 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
+from api.intake.recordable import COMMANDS
 from api.labels import CODES, FIELDS, code_words
 from api.preview import MAX_DISTINCT, Preview, _desk_without_ledger, plain_digest, preview
-from api.recordable import COMMANDS
 from ledger.database import Database
 from ledger.identity import EvidenceDigest
 from ledger.rulebook import first_rulebook, parse_rulebook

@@ -10,14 +10,14 @@ from hashlib import sha256
 import psycopg
 import pytest
 
-from api.holding import Holding
-from api.imports import Import
-from api.mapping import Importing, mapping_of
-from api.quarantine import Entry, Quarantine, Waiting, waiting_of
+from api.intake.holding import Holding
+from api.intake.imports import Import
+from api.intake.mapping import Importing, mapping_of
+from api.intake.quarantine import Entry, Quarantine, Waiting, waiting_of
+from api.intake.rehearsal import Rehearsal
+from api.intake.tally import Account, Issue, Tally
+from api.intake.verdict import Accepted, Verdicts
 from api.refusals import RowNotUnderstood, RowSettled, UnknownColumn, UnknownRow
-from api.rehearsal import Rehearsal
-from api.tally import Account, Issue, Tally
-from api.verdict import Accepted, Verdicts
 from ledger.database import READER_ROLE, Database
 from ledger.envelope import decode
 from ledger.errors import OutcomeUnknown

@@ -19,13 +19,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from api import readiness
-from api.holding import Holding
-from api.imports import Import
-from api.mapping import mapping_of
-from api.quarantine import Quarantine, waiting_of
+from api.intake.holding import Holding
+from api.intake.imports import Import
+from api.intake.mapping import mapping_of
+from api.intake.quarantine import Quarantine, waiting_of
+from api.intake.tally import Account
 from api.quarantine_json import QuarantinedRowInFull, QuarantinedRows, RowAccepted
 from api.storage import migrate_quarantine
-from api.tally import Account
 from ledger.database import Database, migrate
 from ledger.envelope import decode
 from ledger.events import PenaltyImposed

@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from api import quarantine
-from api.csvfile import CsvFile
-from api.holding import Holding
-from api.imports import Import
-from api.mapping import load_mapping
-from api.quarantine import Quarantine, waiting_of
+from api.intake import quarantine
+from api.intake.csvfile import CsvFile
+from api.intake.holding import Holding
+from api.intake.imports import Import
+from api.intake.mapping import load_mapping
+from api.intake.quarantine import Quarantine, waiting_of
+from api.intake.tally import Account, Issue, Tally
+from api.intake.verdict import Verdicts
 from api.refusals import RowNotUnderstood
-from api.tally import Account, Issue, Tally
-from api.verdict import Verdicts
 from api.worker import end_publicity
 from ledger.errors import WrongPurpose
 from ledger.handle import Desk

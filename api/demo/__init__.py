@@ -1,0 +1,1 @@
+"""The demonstration: invented providers with invented histories, the same for a seed."""

@@ -1,0 +1,292 @@
+"""The quarantine: rows that only a person can answer, kept until somebody has settled them.
+
+Two kinds of tables (`sql/`): what a row is now, and every step that was taken with it,
+which nobody can change. An import brings rows in and settles them (`holding.py`), a person
+decides them (`verdict.py`); nothing here judges a row or reads a file. What is kept is for the
+officers of the organisation and for auditors only, and stands in no log.
+
+Reads block. Writes are coroutines on connections of their own: no thread waits while somebody else
+has a row to himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime
+from typing import Any, Literal, NamedTuple
+
+import orjson
+import psycopg
+
+from api.intake.recipe import Recipe
+from api.intake.rows import Problem, Proof
+from ledger.calendar import local_day
+from ledger.errors import OutcomeUnknown, Unavailable, Words
+from ledger.identity import Actor
+from ledger.store import Ledger
+
+SCHEMA = "intake"
+MAX_CONNECTIONS = 8
+
+State = Literal["waiting", "accepted", "rejected", "recorded"]
+"""`recorded`: by a later import, which understood the row."""
+What = Literal[
+    "quarantined",
+    "reread",
+    "corrected",
+    "accepting",
+    "accepted",
+    "declined",
+    "rejected",
+    "recorded",
+]
+STATES: dict[State, Words] = {
+    "waiting": Words("waiting", "待核"),
+    "accepted": Words("accepted", "已核准入账"),
+    "rejected": Words("rejected", "已退回"),
+    "recorded": Words("recorded by a later import", "已由其后的导入入账"),
+}
+STEPS: dict[What, Words] = {
+    "quarantined": Words("quarantined", "转入待核"),
+    "reread": Words("read by another mapping", "按新映射重读"),
+    "corrected": Words("corrected", "更正"),
+    "accepting": Words("acceptance begun", "开始核准"),
+    "accepted": Words("accepted", "核准入账"),
+    "declined": Words("declined by the ledger", "账本未予入账"),
+    "rejected": Words("rejected", "退回"),
+    "recorded": Words("recorded by a later import", "由其后的导入入账"),
+}
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+COLUMNS = (
+    "id, organisation, import, file, line, subject, state, problems, quarantined_at, positions"
+)
+ONE = (
+    f"SELECT {COLUMNS}, content, size_bytes, cells, corrections, kind, text"
+    f" FROM {SCHEMA}.rows JOIN {SCHEMA}.recipes ON digest = recipe WHERE id = %s"
+).encode()
+HISTORY = (
+    "SELECT at, what, organisation, role, ref, why, corrections, positions"
+    f" FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number"
+).encode()
+LAST_STEP = (
+    f"SELECT what FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number DESC LIMIT 1".encode()
+)
+WAITING = (
+    f"SELECT count(*), min(quarantined_at) FROM {SCHEMA}.rows WHERE state = 'waiting'"
+).encode()
+CHANGE = (
+    f"UPDATE {SCHEMA}.rows"
+    " SET state = %s, problems = %s::json, corrections = %s::json, positions = %s::bigint[]"
+    " WHERE id = %s AND state = 'waiting'"
+).encode()
+STEP = (
+    f"INSERT INTO {SCHEMA}.steps"
+    " SELECT %s, count(*) + 1, %s, %s, %s, %s, %s, %s, %s::json, %s::bigint[]"
+    f" FROM {SCHEMA}.steps WHERE row_id = %s"
+).encode()
+
+
+class Waiting(NamedTuple):
+    """How many rows wait for a person, and since which day (Asia/Shanghai) the oldest does."""
+
+    rows: int
+    oldest_on: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row in quarantine, as a list shows it."""
+
+    id: int
+    organisation: str
+    name: str
+    file: str
+    line: int
+    subject: str
+    state: State
+    problems: Sequence[Problem]
+    quarantined_at: datetime
+    positions: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Entry):
+    """A row in quarantine with all that reading it again needs."""
+
+    proof: Proof
+    cells: Mapping[str, str]
+    corrections: Mapping[str, str]
+    recipe: Recipe
+
+    def corrected(self, more: Mapping[str, str]) -> Held:
+        """The row with more corrections, or other ones."""
+        return replace(self, corrections=dict(self.corrections) | dict(more))
+
+
+class Step(NamedTuple):
+    """What somebody did with a row, and why; `corrections` and `positions` are of this step."""
+
+    at: datetime
+    what: What
+    actor: Actor
+    why: str
+    corrections: Mapping[str, str]
+    positions: Sequence[int]
+
+
+def waiting_of(ledger: Ledger) -> Waiting:
+    """What waits in the ledger's quarantine. Raises psycopg.Error."""
+    [(rows, oldest)] = ledger.rows(WAITING)
+    return Waiting(rows, None if oldest is None else local_day(oldest))
+
+
+class Quarantine:
+    """The quarantine of one ledger. Its writes belong to one event loop."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
+
+    def listed(
+        self,
+        organisation: str | None,
+        *,
+        state: str | None = None,
+        name: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Entry]:
+        """Up to `limit` rows with a number above `after`; of all organisations where None."""
+        wanted = {"organisation": organisation, "state": state, "import": name}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        conditions = "".join(f"{column} = %s AND " for column in given)
+        query = (
+            f"SELECT {COLUMNS} FROM {SCHEMA}.rows WHERE {conditions} id > %s ORDER BY id LIMIT %s"
+        )
+        found = self.ledger.rows(query.encode(), [*given.values(), after, limit])
+        return [_entry(row) for row in found]
+
+    def held(self, id: int) -> Held | None:
+        """A row by its number."""
+        rows = self.ledger.rows(ONE, [id])
+        return _held(rows[0]) if rows else None
+
+    def steps(self, id: int) -> list[Step]:
+        """What was done with a row, in order."""
+        return [
+            Step(at, what, Actor(*who), why, corrections, positions)
+            for at, what, *who, why, corrections, positions in self.ledger.rows(HISTORY, [id])
+        ]
+
+    @asynccontextmanager
+    async def alone(self, id: int) -> AsyncIterator[Connection]:
+        """A connection that has a row to itself, whichever process the others are in.
+
+        It is free again when the block ends, and when this process does. Raises Unavailable when
+        somebody else has it for ten seconds.
+        """
+        async with self.connected() as connection:
+            lock = f"chengxin quarantine {id}"
+            await connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock])
+            yield connection
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit. Raises Unavailable, or OutcomeUnknown once it was there."""
+        database = self.ledger.database
+        async with self._free:
+            try:
+                connection = await psycopg.AsyncConnection.connect(
+                    database.service_conninfo(),
+                    autocommit=True,
+                    application_name="chengxin quarantine",
+                )
+            except psycopg.OperationalError as error:
+                raise Unavailable from error
+            try:
+                async with connection:
+                    yield connection
+            except psycopg.errors.LockNotAvailable as error:
+                raise Unavailable from error
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                raise OutcomeUnknown from error
+
+    async def reread(self, connection: Connection, id: int) -> Held | None:
+        """A row by its number, as whoever has it to himself sees it."""
+        found = await (await connection.execute(ONE, [id])).fetchone()
+        return None if found is None else _held(found)
+
+    async def last_step(self, connection: Connection, id: int) -> What:
+        """What was done last with a row."""
+        found = await (await connection.execute(LAST_STEP, [id])).fetchone()
+        assert found is not None, "every row has the step with which it came"
+        what: What = found[0]
+        return what
+
+    async def take(
+        self,
+        connection: Connection,
+        held: Held,
+        step: Step,
+        *,
+        state: State = "waiting",
+        problems: Sequence[Problem] | None = None,
+    ) -> Held:
+        """Record a step, and what the row is from now on, in one transaction; the row then."""
+        corrections = dict(held.corrections) | dict(step.corrections)
+        left = held.problems if problems is None else problems
+        who = (step.actor.organisation, step.actor.role, step.actor.ref)
+        given = orjson.dumps(dict(step.corrections)).decode()
+        async with connection.transaction():
+            row = [state, written(left), orjson.dumps(corrections).decode(), list(step.positions)]
+            changed = await connection.execute(CHANGE, [*row, held.id])
+            assert changed.rowcount == 1, "whoever takes a step has the row to himself"
+            await connection.execute(
+                STEP,
+                [held.id, step.at, step.what, *who, step.why, given, list(step.positions), held.id],
+            )
+        return replace(
+            held,
+            state=state,
+            problems=left,
+            corrections=corrections,
+            positions=list(step.positions),
+        )
+
+
+def written(problems: Sequence[Problem]) -> str:
+    """Problems as they are stored."""
+    return orjson.dumps(
+        [
+            {"field": one.field, "code": one.code, **one.reason._asdict(), "doubtful": one.doubtful}
+            for one in problems
+        ]
+    ).decode()
+
+
+def _problem(stored: Mapping[str, Any]) -> Problem:
+    reason = Words(stored["en"], stored["zh"])
+    return Problem(stored["field"], stored["code"], reason, stored["doubtful"])
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    id, organisation, name, file, line, subject, state, problems, at, positions = row
+    told = list(map(_problem, problems))
+    return Entry(id, organisation, name, file, line, subject, state, told, at, positions)
+
+
+def _held(row: Sequence[Any]) -> Held:
+    *listed, content, size_bytes, cells, corrections, kind, text = row
+    entry = _entry(listed)
+    shown = {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return Held(
+        **shown,
+        proof=Proof(content, size_bytes),
+        cells=cells,
+        corrections=corrections,
+        recipe=Recipe(kind, text),
+    )
