@@ -41,6 +41,7 @@ from api.settings import Settings
 from api.survey import survey
 from api.titles import TITLES
 from api.traffic import Traffic
+from api.writes import WRITES
 from ledger.database import reading
 from ledger.figures import Folds
 from ledger.handle import Desk
@@ -130,7 +131,7 @@ def create_app(
         lifespan=partial(lifespan, ledger=ledger, quarantine=quarantine),
         **ABOUT,
     )
-    taken = [*(write.command for write in commands.WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
+    taken = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
     app.openapi = document.publish(app, taken)  # type: ignore[method-assign]
     reference.add(app, pages)
     problems.install(app)

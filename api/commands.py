@@ -1,4 +1,4 @@
-"""Writes: one table says which command each address takes and which roles may give it.
+"""Writes: how a request to an address of `api/writes.py` becomes a receipt.
 
 The parsed body is the command. On the way: token → role → body → schema → issuer → the desk, which
 decides and appends. `async` from end to end: nothing blocks the loop and no thread is needed.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from fastapi import Request
 from fastapi.routing import APIRoute
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
@@ -22,14 +22,14 @@ from api.body import check_exact, read_json
 from api.query import check_query
 from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
 from api.security import Claims, Tokens, claims_of, header_values, not_allowed
-from ledger import acts, events
+from api.writes import WRITES, RegisterProvider, Write
+from ledger import events
 from ledger.appender import Key
 from ledger.errors import DuplicateFact, OutcomeUnknown, Words
 from ledger.events import Data
-from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.handle import Desk, Receipt
-from ledger.identity import MAX_IDENTIFIER_CHARACTERS, parse_identifier
-from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProvider
+from ledger.identity import parse_identifier
+from ledger.provider import RecordComplaintOutcome
 from ledger.rulebook import PublishRulebook
 
 MAX_KEY_CHARACTERS = 255
@@ -37,158 +37,8 @@ WRITE_SECONDS = 25
 KEY = re.compile(rf"[!-~]{{1,{MAX_KEY_CHARACTERS}}}")
 TARGET = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-PROVIDERS = "/v1/providers"
-PROVIDER = PROVIDERS + "/{identifier}"
-DECISION = PROVIDER + "/decisions/{id}"
 ISSUER_KIND = {"platform": "PLATFORM", "association": "ASSOCIATION"}
 """Roles that may only record what a body of their own kind decided."""
-
-
-class RegisterProvider(events.ProviderRegistered):
-    """Register a provider under its identifier."""
-
-    type: ClassVar[str] = ""
-    identifier: str = Field(
-        min_length=1,
-        max_length=4 * MAX_IDENTIFIER_CHARACTERS,
-        json_schema_extra={"format": openapi.IDENTIFIER_FORMAT},
-    )
-
-
-class Write(NamedTuple):
-    """One address that is written to: what it takes, what that does, and who may."""
-
-    path: str
-    command: type[Data]
-    does: Words
-    roles: tuple[str, ...] = ("registrar",)
-
-    @property
-    def is_act(self) -> bool:
-        """Whether it works on a recorded fact, which the address then names."""
-        return self.path.startswith(DECISION)
-
-
-DECIDERS = ("registrar", "decision_maker")
-WRITES = (
-    Write(
-        PROVIDER + "/penalties",
-        ImposePenalty,
-        Words("record a penalty", "记录处罚"),
-        ("registrar", "platform", "association"),
-    ),
-    Write(PROVIDERS, RegisterProvider, Words("register a provider", "登记服务商")),
-    Write(
-        PROVIDER + "/complaint-outcomes",
-        RecordComplaintOutcome,
-        Words("record the outcome of a complaint", "记录投诉处理结果"),
-        ("registrar", "platform"),
-    ),
-    Write(
-        PROVIDER + "/breaches",
-        ConfirmBreach,
-        Words("record a confirmed breach of contract", "记录已确认的违约"),
-    ),
-    Write(
-        PROVIDER + "/inspections",
-        RecordInspection,
-        Words("record an inspection", "记录检查"),
-        ("registrar", "inspector"),
-    ),
-    Write(
-        PROVIDER + "/rewards",
-        events.RewardGranted,
-        Words("record a reward", "记录奖励"),
-        ("registrar", "association"),
-    ),
-    Write(
-        PROVIDER + "/contracts",
-        events.ContractCompleted,
-        Words("record a completed contract", "记录履行完毕的合同"),
-    ),
-    Write(
-        PROVIDER + "/listings",
-        events.SevereListEntered,
-        Words("record an entry in the severe list", "记录列入严重失信名单"),
-    ),
-    Write(
-        PROVIDER + "/referrals",
-        events.ReferralRecorded,
-        Words("record a referral to prosecutors", "记录移送司法机关"),
-    ),
-    Write(
-        PROVIDER + "/admission", events.ProviderAdmitted, Words("record an admission", "记录准入")
-    ),
-    Write(
-        PROVIDER + "/suspension",
-        events.ProviderSuspended,
-        Words("record a suspension of the admission", "记录暂停准入"),
-    ),
-    Write(
-        PROVIDER + "/resumption",
-        ResumeProvider,
-        Words("record the end of a suspension", "记录恢复准入"),
-    ),
-    Write(PROVIDER + "/exit", events.ProviderExited, Words("record an exit", "记录退出")),
-    Write(
-        DECISION + "/suspension",
-        acts.SuspendDecision,
-        Words("suspend a decision during review", "审查期间暂停执行决定"),
-        DECIDERS,
-    ),
-    Write(
-        DECISION + "/resumption",
-        acts.ResumeDecision,
-        Words("end the suspension of a decision", "恢复执行决定"),
-        DECIDERS,
-    ),
-    Write(
-        DECISION + "/overturning",
-        acts.OverturnDecision,
-        Words("overturn a decision", "撤销决定"),
-        DECIDERS,
-    ),
-    Write(
-        DECISION + "/fulfilment",
-        acts.FulfilObligation,
-        Words("record that an obligation is fulfilled", "记录义务已履行"),
-        DECIDERS,
-    ),
-    Write(
-        DECISION + "/fulfilment-revocation",
-        acts.RevokeFulfilment,
-        Words("revoke a recorded fulfilment", "撤回义务已履行的记录"),
-        DECIDERS,
-    ),
-    Write(
-        DECISION + "/repair",
-        acts.GrantRepair,
-        Words("grant credit repair", "准予信用修复"),
-        DECIDERS,
-    ),
-    Write(
-        DECISION + "/repair-revocation",
-        acts.RevokeRepair,
-        Words("revoke a credit repair", "撤销信用修复"),
-        DECIDERS,
-    ),
-    Write(
-        DECISION + "/removal",
-        acts.RemoveFromSevereList,
-        Words("record the removal from the severe list", "记录移出严重失信名单"),
-        DECIDERS,
-    ),
-    Write(
-        DECISION + "/revocation", acts.RevokeReward, Words("revoke a reward", "撤销奖励"), DECIDERS
-    ),
-    Write(
-        "/v1/rulebooks",
-        PublishRulebook,
-        Words("publish a rulebook", "公布规则"),
-        ("rulebook_editor",),
-    ),
-)
-"""Every write there is, the busiest first. Roles that stand in no row write nothing."""
 
 
 class Order(NamedTuple):

@@ -27,7 +27,7 @@ from structlog.contextvars import bind_contextvars
 from api import openapi
 from api.arrival import Arrival
 from api.body import UNREAD, media_type_of
-from api.commands import Write, check_issuer
+from api.commands import check_issuer
 from api.examples import LINE_EXAMPLE
 from api.intake.holding import Holding
 from api.intake.imports import Import
@@ -49,6 +49,7 @@ from api.refusals import (
 )
 from api.security import Claims, Tokens, claims_of, header_values, not_allowed
 from api.settings import Settings
+from api.writes import Write
 from ledger.errors import LedgerError, Words
 from ledger.events import Data
 from ledger.handle import Desk

@@ -104,7 +104,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "shown_from": "2026-02-24",
         "public_until": "2027-02-24",
     },
+    "QualificationVerified": {
+        **DECISION,
+        "certificate": "网络文化经营许可证",
+        "certificate_no": "示网文〔2026〕0388-012号",
+        "decided_on": "2026-02-10",
+        "valid_from": "2026-02-10",
+        "valid_until": "2029-02-09",
+    },
     "DecisionOnFact": ON_FACT,
+    "RowCorrection": {"set": {"identifier": PROVIDER}, "why": "与营业执照核对"},
+    "RowVerdict": {"why": "与营业执照核对"},
 }
 """By the name of the body's schema. A rulebook is too long to show; see `ledger/rulebooks/`."""
 

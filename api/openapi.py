@@ -20,7 +20,7 @@ from api.examples import EXAMPLES, PROVIDER, TARGET
 from api.problems import refusals_by_code
 
 if TYPE_CHECKING:
-    from api.commands import Write
+    from api.writes import Write
 
 Json = dict[str, Any]
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from api.commands import WRITES, RegisterProvider
 from api.importing import BECAME, summary
 from api.intake.rows import Problem, Row, Unread
 from api.intake.tally import Outcome
 from api.labels import code_words, field_words
 from api.preview import Counted, Preview
 from api.terminal import told, words
+from api.writes import WRITES, RegisterProvider
 from ledger import events
 from ledger.errors import Words
 from ledger.events import Data

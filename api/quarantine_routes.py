@@ -19,6 +19,7 @@ from structlog.contextvars import bind_contextvars
 from api import lines, openapi, problems
 from api.answers import Answer
 from api.body import REFERENCE, read_json
+from api.examples import EXAMPLES
 from api.intake.quarantine import Held, Quarantine, State
 from api.intake.verdict import Verdicts
 from api.openapi import BEARER, LINK, Read, json_answer
@@ -229,7 +230,8 @@ class QuarantineRoutes:
 def _of_act(act: Act) -> dict[str, Any]:
     """The arguments of the route of a verdict that document it."""
     what = act.path.rpartition("/")[2]
-    media = {"schema": {"$ref": f"{REFERENCE}{act.body.__name__}"}}
+    body = act.body.__name__
+    media = {"schema": {"$ref": f"{REFERENCE}{body}"}, "example": EXAMPLES[body]}
     headers = openapi.RECEIPT_HEADERS if act is ACCEPTANCE else {}
     return {
         "status_code": act.status,

@@ -13,15 +13,16 @@ import orjson
 import pytest
 
 from api.answers import Receipt
-from api.commands import WRITES, RegisterProvider, Write
-from api.examples import EXAMPLES
+from api.examples import EXAMPLES, LINE
 from api.openapi import ON_FACT
 from api.roles import ROLES
+from api.writes import WRITES, RegisterProvider, Write
 from ledger import acts, events
 from ledger.database import Database
 from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProvider
+from ledger.qualification import QualificationVerified
 from ledger.rulebook import PublishRulebook
 from tests import given
 from tests.conftest import Clock, new_ledger
@@ -67,6 +68,7 @@ FACTS: dict[str, tuple[Callable[[], Data], str]] = {
     "contracts": (given.contract, "contract.completed.v1"),
     "listings": (given.listing, "severe_list.entered.v1"),
     "referrals": (given.referral, "referral.recorded.v1"),
+    "qualifications": (given.qualification, "qualification.verified.v1"),
 }
 
 
@@ -160,6 +162,24 @@ def test_every_example_of_the_published_schema_is_accepted(served: Served) -> No
         positioned(response)
         ids[name] = response.json()["id"]
     examples.pop("/v1/rulebooks")
+    verdicts = {
+        path.rpartition("/")[2]: examples.pop(path)
+        for path in tuple(examples)
+        if path.startswith("/v1/quarantine/")
+    }
+    wrong = own["identifier"][:-1] + "X"
+    for number, steps in enumerate((["correction", "acceptance"], ["rejection"])):
+        line = {**LINE, "identifier": wrong, "key": f"doubtful-{number}"}
+        line["data"] = {**LINE["data"], "inspection": f"JC-{number}"}
+        row = served.client.post(
+            "/v1/imports",
+            content=orjson.dumps(line),
+            headers=served.bearer(**{"Content-Type": "application/x-ndjson"}),
+        )
+        kept = orjson.loads(row.text.splitlines()[0])["quarantine"]
+        for step in steps:
+            answer = served.post(f"/v1/quarantine/{kept}/{step}", verdicts[step])
+            assert answer.is_success, answer.text
     assert all("/decisions/{id}/" in path for path in examples)
     response = served.post(
         f"/v1/providers/{own['identifier']}/decisions/{ids['penalties']}/fulfilment",
@@ -248,6 +268,7 @@ def sample(write: Write, kind: str) -> dict[str, Any]:
         events.ContractCompleted: given.contract,
         events.SevereListEntered: given.listing,
         events.ReferralRecorded: given.referral,
+        QualificationVerified: given.qualification,
         events.ProviderAdmitted: given.admit,
         events.ProviderSuspended: given.suspend_provider,
         ResumeProvider: given.resume_provider,

@@ -11,7 +11,6 @@ import typer
 
 from api import delivery
 from api.cli import app as commands
-from api.commands import WRITES, Write
 from api.intake.jsonlines import ACTS, FACTS, ImportLine
 from api.lineanswers import ImportSummary, LineAnswer
 from api.openapi import READS
@@ -21,6 +20,7 @@ from api.quarantine_routes import READS as QUARANTINE_READS
 from api.quarantine_routes import Act
 from api.settings import PREFIX, Settings
 from api.titles import TITLES
+from api.writes import WRITES, Write
 from ledger.vocabulary import EVENT_TYPES
 from projections.facts import MEANINGS
 

@@ -17,7 +17,6 @@ from hypothesis import given as examples
 from hypothesis import strategies as st
 
 from api.arrival import Torn
-from api.commands import WRITES
 from api.examples import EXAMPLES, LINE, LINE_EXAMPLE
 from api.importing import looks_like_lines
 from api.intake.csvfile import unpacked
@@ -26,6 +25,7 @@ from api.intake.jsonlines import ACTS, FACTS, MAX_LINE_BYTES, Cutter, ImportLine
 from api.intake.recordable import COMMANDS, REGISTER
 from api.intake.rows import Row, Unread, proof_of
 from api.intake.tally import Account, Issue, Outcome, Tally
+from api.writes import WRITES
 from ledger import acts, events
 from ledger.events import Data
 from ledger.handle import Desk
@@ -184,6 +184,7 @@ FACT_DATA: dict[str, Callable[[], Data]] = {
     "inspection": given.inspection,
     "listing": given.listing,
     "referral": given.referral,
+    "qualification": given.qualification,
 }
 
 

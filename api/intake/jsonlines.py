@@ -24,11 +24,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from api import problems
 from api.arrival import Torn
 from api.body import parse_json
-from api.commands import KEY, MAX_KEY_CHARACTERS, WRITES, RegisterProvider, Write
+from api.commands import KEY, MAX_KEY_CHARACTERS
 from api.intake.recipe import Recipe
 from api.intake.recordable import COMMANDS, GIVEN, REGISTER
 from api.intake.rows import Entry, Problem, Proof, Row, Unread, proof_of
 from api.refusals import LineTooLarge, SchemaBroken, Unparsable
+from api.writes import WRITES, RegisterProvider, Write
 from ledger import events
 from ledger.errors import InvalidIdentifier, LedgerError, Words
 from ledger.events import Data, Purpose

@@ -25,10 +25,10 @@ COMMANDS: dict[str, type[Data]] = {
     "inspection": provider.RecordInspection,
     "listing": events.SevereListEntered,
     "referral": events.ReferralRecorded,
+    "qualification": QualificationVerified,
 }
 """What a row of any source may record."""
 BY_AUTHORITY: dict[str, type[Data]] = {
-    "qualification": QualificationVerified,
     "withdrawal": WithdrawDecision,
     "qualification-withdrawal": WithdrawQualification,
 }
