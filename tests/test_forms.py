@@ -512,6 +512,7 @@ def test_wan_and_yuan_agree_exactly_or_are_told(yuan: Decimal) -> None:
         ("对甲罚款1000元，对乙罚款2000元", [1000, 2000]),
         ("没收违法所得500元", []),
         ("罚款" + "1" * 5_000, []),
+        ("罚款1" + "亿" * 125_001 + "元", []),
     ],
 )
 def test_the_fines_that_a_text_names(text: str, yuan: list[int]) -> None:
@@ -549,6 +550,68 @@ def test_an_identity_number_is_taken_out_wherever_it_stands() -> None:
     assert without_id_numbers(f"{number}01") == f"{REMOVED}01", "a tax number made of it"
     assert without_id_numbers("91999999MA00FRM01N") == "91999999MA00FRM01N"
     assert without_id_numbers(number[:-1] + "?") == number[:-1] + "?"
+
+
+PERSONAL = {
+    "CF_XDR_MC": "郑某某",
+    "CF_WSH": "示市监罚〔2026〕9号",
+    "CF_WFXW": "虚假广告",
+    "CF_YJ": "《广告法》第五十五条",
+    "CF_CFLB": "警告",
+    "CF_NR": "警告",
+    "CF_JDRQ": "2026-01-05",
+    "CF_GSJZQ": "2027-01-05",
+    "CF_CFJG": "示例市市场监督管理局",
+    "form_version": "newer",
+}
+"""A row with an (invented) person's name and nothing that tells an organisation."""
+INDIVIDUAL = "92999999MA00FRM076"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"BZ": "诚信账本"},
+        {"BZ": "诚信账本 {}", "about_a_person": "yes"},
+        {"CF_XDR_SHXYM": "郑某某"},
+        {"CF_XDR_SHXYM": "420106********1234"},
+        {"CF_XDR_SHXYM": "42010619900101123＊"},
+        {"CF_XDR_SHXYM": "420106199001011230"},
+        {"CF_XDR_SHXYM": "91999999MA00FRM01N", "CF_XDR_LB": "公民（自然人）"},
+    ],
+)
+def test_what_may_be_about_a_person_is_refused_and_nothing_of_it_kept(
+    cells: dict[str, str],
+) -> None:
+    row = mapping_of_form("shuanggongshi-penalty").read(1, PERSONAL | cells, b"row")
+    assert isinstance(row, Unread)
+    assert [one.code for one in row.problems] == ["natural-person"]
+    assert (row.cells, row.subject, row.key, row.raw) == ({}, "", "", b"")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"CF_XDR_SHXYM": INDIVIDUAL, "CF_XDR_MC": "郑 某某"},
+        {"CF_XDR_SHXYM": "郑某某", "CF_XDR_MC": INDIVIDUAL},
+        {"CF_XDR_SHXYM": "郑某某", "CF_XDR_LB": "个体工商户"},
+        {"CF_XDR_SHXYM": INDIVIDUAL, "CF_XDR_LB": "法人及非法人组织"},
+        {"CF_XDR_SHXYM": "91999999MA00FRM01N", "CF_XDR_LB": "个体工商户"},
+        {"CF_XDR_GSZC": "999999600000018"},
+        {"CF_XDR_SHXYM": INDIVIDUAL, "CF_XDR_LB": "个体工商户", "BZ": "诚信账本 {"},
+    ],
+)
+def test_a_name_that_may_be_a_persons_is_taken_out_wherever_it_stands(
+    cells: dict[str, str],
+) -> None:
+    row = mapping_of_form("shuanggongshi-penalty").read(1, PERSONAL | cells, b"row")
+    assert isinstance(row, Unread)
+    assert row.doubtful
+    assert isinstance(row.raw, bytes)
+    kept = "".join(f"{row.cells}{row.raw.decode()}{row.subject}{row.problems}".split())
+    assert "郑某某" not in kept
+    if INDIVIDUAL in cells.values():
+        assert row.cells["CF_XDR_SHXYM"] == INDIVIDUAL, "the code is not lost with the name"
 
 
 WORDS = st.sampled_from(

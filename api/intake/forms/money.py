@@ -17,6 +17,8 @@ from ledger.identity import FULL_WIDTH
 
 WAN = Decimal(10_000)
 DECIMALS = 6
+MAX_SUM_CHARACTERS = 40
+"""No sum of money is longer; a run of 亿 would leave what a decimal can hold."""
 PLAIN_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?")
 DIGITS = dict(
     zip(
@@ -62,6 +64,8 @@ def sums_in(text: str, words: Sequence[str]) -> list[Decimal]:
 
 def parse_sum(text: str) -> Decimal | None:
     """An amount as it is written: 2000, 2,000.50, 0.2万, 3万5千, 二千, 贰仟; None if it is none."""
+    if len(text) > MAX_SUM_CHARACTERS:
+        return None
     total = part = Decimal(0)
     number: Decimal | None = None
     for piece in re.findall(r"[0-9][0-9,]*(?:\.[0-9]+)?|.", text):

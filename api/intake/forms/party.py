@@ -14,7 +14,7 @@ from typing import NamedTuple
 from api.intake.column import shown
 from api.intake.forms.cells import doubt, is_nothing, note
 from api.intake.forms.form import Form
-from api.intake.forms.header import PERSON
+from api.intake.forms.header import ID_NUMBER, PERSON
 from api.intake.rows import Problem
 from ledger.errors import InvalidIdentifier, Words
 from ledger.identity import FULL_WIDTH, parse_identifier
@@ -37,6 +37,9 @@ KIND_OF_PREFIX = {
     **dict.fromkeys(("51", "52", "53", "54", "59"), "SOCIAL_ORGANISATION"),
 }
 """The first two characters of a USCC (GB 32100-2015): who registers it, and as what."""
+PERHAPS_A_RESIDENT = re.compile(r"[1-8*＊●×X][0-9*＊●×X]*")
+"""A masked code that may be a resident's identity number: figures alone, and not of a company."""
+MASKS = re.compile(r"[*＊●×]|XX")
 PERSONAL_NAME = re.compile(
     r"[\u3400-\u9fff]{2,4}(?<![店馆部行厂坊社铺屋室所站吧城院场庄园轩阁斋堂楼])"
     r"|[\u3400-\u9fff]{1,10}[·•][\u3400-\u9fff]{1,10}"
@@ -65,8 +68,24 @@ class Party(NamedTuple):
 
 def says_person(form: Form, cells: Mapping[str, str]) -> bool:
     """Whether the kind of party is a natural person."""
-    party = cells.get(form.roles.party, "")
-    return party in PERSONS or party.startswith("自然人")
+    party = squeezed(cells.get(form.roles.party, ""))
+    return party in PERSONS or party.startswith("公民") or "自然人" in party.replace("非自然人", "")
+
+
+def may_tell_a_person(form: Form, cells: Mapping[str, str]) -> bool:
+    """Whether a row names somebody who is, or may be, a natural person."""
+    named = bool(cells.get(form.roles.name) or cells.get(PERSON))
+    return says_person(form, cells) or (named and person_in(form, cells) is not None)
+
+
+def squeezed(text: str) -> str:
+    """The text without any space: 张 三 is 张三."""
+    return "".join(text.split())
+
+
+def is_personal(name: str) -> bool:
+    """Whether a name may be a person's."""
+    return PERSONAL_NAME.fullmatch(squeezed(name)) is not None
 
 
 def person_in(form: Form, cells: Mapping[str, str]) -> Problem | None:
@@ -78,16 +97,32 @@ def person_in(form: Form, cells: Mapping[str, str]) -> Problem | None:
     if party in ORGANISATIONS or party in INDIVIDUALS:
         return None
     codes = [cells.get(name, "") for name in (roles.code, *roles.codes.values())]
-    if any(code and not _is_no_code(code) for code in codes):
+    if any(map(_tells_an_organisation, codes)) or is_code(cells.get(roles.name, "")):
         return None
     if cells.get(PERSON):
         return Problem(roles.party, NATURAL_PERSON, WHY_PERSON)
     return Problem(roles.code, NATURAL_PERSON, WHY_PERHAPS)
 
 
-def _is_no_code(text: str) -> bool:
-    plain = "".join(text.translate(FULL_WIDTH).split())
-    return is_nothing(text) or PLACEHOLDER.fullmatch(plain.upper()) is not None
+def is_code(text: str) -> bool:
+    """Whether it is a USCC, its check character proving it."""
+    try:
+        return len(parse_identifier(text)) == USCC_CHARACTERS and "-" not in text
+    except InvalidIdentifier:
+        return False
+
+
+def _tells_an_organisation(text: str) -> bool:
+    """Whether a code, right or wrong, is one that no natural person has."""
+    plain = squeezed(text.translate(FULL_WIDTH)).upper()
+    if not plain or is_nothing(text) or PLACEHOLDER.fullmatch(plain) is not None:
+        return False
+    if is_code(plain):
+        return True
+    # A name stands in the place of the code, or a number that is a resident's but for its check.
+    if not any(map(str.isdigit, plain)) or ID_NUMBER.fullmatch(plain) is not None:
+        return False
+    return MASKS.search(plain) is None or PERHAPS_A_RESIDENT.fullmatch(plain) is None
 
 
 def read_party(form: Form, cells: Mapping[str, str]) -> Party:
@@ -96,14 +131,17 @@ def read_party(form: Form, cells: Mapping[str, str]) -> Party:
     kind, more = _kind_of(form, cells, identifier)
     notes += more if kind else ()
     doubts += () if kind or doubts else more
-    unnamed = kind == "INDIVIDUAL_BUSINESS" and PERSONAL_NAME.fullmatch(cells[form.roles.name])
+    # Where the kind cannot be told it may be an individual business as well.
+    unnamed = kind in ("", "INDIVIDUAL_BUSINESS") and is_personal(cells[form.roles.name])
     if unnamed:
         en = "an individual business without a trade name: this may be its operator's"
         zh = "个体工商户未见字号，此处可能是经营者姓名"
+        if not kind:
+            en, zh = "this may be a person's name", "此处可能是自然人姓名"
         doubts += tuple(
             p._replace(field=form.roles.name) for p in doubt("perhaps-a-person", en, zh)
         )
-    return Party(identifier, kind, notes, doubts, bool(unnamed))
+    return Party(identifier, kind, notes, doubts, unnamed)
 
 
 Found = tuple[str, tuple[Problem, ...], tuple[Problem, ...]]

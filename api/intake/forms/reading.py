@@ -26,10 +26,10 @@ from api.intake.forms.cells import (
 from api.intake.forms.form import Column, Form
 from api.intake.forms.header import REMOVED, VERSION
 from api.intake.forms.money import check_amount
-from api.intake.forms.party import person_in, read_party
+from api.intake.forms.party import is_code, person_in, read_party
 from api.intake.forms.status import WITHDRAWN, read_status
 from api.intake.rows import Problem
-from ledger.errors import InvalidIdentifier, Words
+from ledger.errors import Words
 from ledger.identity import parse_identifier
 
 COMPUTED = (
@@ -130,18 +130,11 @@ def _empty_nothing(form: Form, row: Reading) -> None:
             row.take(column.name, Read("", note("nothing-there", en, zh)))
 
 
-def _is_code(text: str) -> bool:
-    try:
-        return len(parse_identifier(text)) == 18 and "-" not in text
-    except InvalidIdentifier:
-        return False
-
-
 def _swap(form: Form, row: Reading) -> None:
     """A name where the code belongs and the code where the name does; the check digit proves it."""
     for name, code in form.swaps:
         in_name, in_code = row.cells[name], row.cells[code]
-        if _is_code(in_name) and in_code and not any(one.isdigit() for one in in_code):
+        if is_code(in_name) and in_code and not any(one.isdigit() for one in in_code):
             row.cells[name], row.cells[code] = in_code, parse_identifier(in_name)
             en, zh = f"exchanged with {code}, where it stood", f"与 {code} 填反，已对调"
             row.notes += [one._replace(field=name) for one in note("exchanged", en, zh)]

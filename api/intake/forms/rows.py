@@ -14,10 +14,11 @@ from api.intake.complaint import MappingError
 from api.intake.csvfile import Fault, Record, Table
 from api.intake.forms.form import Form
 from api.intake.forms.header import Header, read_header
-from api.intake.forms.party import says_person
+from api.intake.forms.party import is_personal, may_tell_a_person, squeezed
 from api.intake.forms.reading import Reading, bytes_of, read_row
 from api.intake.forms.remark import is_own, read_own
 from api.intake.rows import Problem, Proof, Row, Unread
+from ledger.errors import Words
 
 Given = tuple[int, Mapping[str, str], bytes]
 """A record: its line, its cells by canonical columns, what it is proven by."""
@@ -60,8 +61,12 @@ def read_in_form(
 ) -> Row | Unread:
     """One row by its canonical cells: also one that a person corrected, with its first bytes."""
     # Nobody gets a person in by writing a remark like ours.
-    if is_own(form, cells) and not says_person(form, cells):
-        return read_own(form, line, cells, raw)
+    if is_own(form, cells) and not may_tell_a_person(form, cells):
+        row = read_own(form, line, cells, raw)
+        if isinstance(row, Row) or not is_personal(cells.get(form.roles.name, "")):
+            return row
+        kept = without_name(form, cells, cells)
+        return replace(row, cells=kept, raw=bytes_of(form, kept))
     reading = read_row(form, cells)
     if reading.personal:
         return Unread(line, reading.problems)
@@ -69,12 +74,36 @@ def read_in_form(
     problems = _against(reading, row)
     if not problems and isinstance(row, Row):
         return replace(row, notes=[*reading.notes, *row.notes])
-    kept = dict(cells)
-    if reading.unnamed:
-        kept[form.roles.name] = ""
-        raw = bytes_of(form, kept)
     subject = row.subject or reading.cells["identifier"]
-    return Unread(line, problems, key=row.key, subject=subject, cells=kept, raw=raw)
+    if not reading.unnamed:
+        return Unread(line, problems, key=row.key, subject=subject, cells=cells, raw=raw)
+    kept = without_name(form, cells, reading.cells)
+    name = squeezed(reading.cells[form.roles.name])
+    told = [_unnamed(one, {name, reading.cells[form.roles.name]}) for one in problems]
+    subject = "" if squeezed(subject) == name else subject
+    return Unread(line, told, key=row.key, subject=subject, cells=kept, raw=bytes_of(form, kept))
+
+
+def without_name(form: Form, cells: Mapping[str, str], read: Mapping[str, str]) -> dict[str, str]:
+    """The cells without the name, wherever it stands; in `read` code and name are in their places.
+
+    A code that stood in the name's place is kept in its own.
+    """
+    roles = form.roles
+    name = squeezed(read[roles.name])
+    found = {**cells, roles.code: read.get(roles.code, "")}
+    return {
+        column: "" if column == roles.name or squeezed(text) == name else text
+        for column, text in found.items()
+    }
+
+
+def _unnamed(problem: Problem, names: set[str]) -> Problem:
+    """A reason that does not repeat a name which stood in another column."""
+    en, zh = problem.reason
+    for name in names:
+        en, zh = en.replace(name, "…"), zh.replace(name, "…")
+    return problem._replace(reason=Words(en, zh), value="")
 
 
 def _against(reading: Reading, row: Row | Unread) -> list[Problem]:
