@@ -60,10 +60,12 @@ class Explanations:
     def json(self, subject: str, *, as_of: date, today: date) -> bytes | None:
         """What `Scores.explain` gives, for its `audience`, as JSON. Raises psycopg.Error."""
         scores = self._scores
+        # First the position: a fact that came in before it moves the row on, and the key with it.
+        position = scores.position()
         current = scores.current(subject)
         if current is None or current["score"] is None:
             return None
-        position, last = scores.position(), current["last_position"]
+        last = current["last_position"]
         head = {
             "audience": "full",
             "subject": subject,

@@ -107,6 +107,29 @@ def test_a_fact_that_comes_in_while_it_is_computed_is_not_passed_over(
     assert len(after["contributions"]) == 2
 
 
+@pytest.mark.parametrize("between", ["current", "position"])
+def test_an_answer_holds_all_that_its_position_names(
+    world: World, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """Also where it is remembered, and a fact comes in between two looks."""
+    explanations = Explanations(world.scores)
+    world.record(given.register())
+    world.record(given.penalty())
+    told(explanations, world, given.PROVIDER, world.today)
+    real = getattr(world.scores, between)
+
+    def late(*asked: str) -> Any:
+        monkeypatch.setattr(world.scores, between, real)
+        world.record(given.penalty())
+        return real(*asked)
+
+    monkeypatch.setattr(world.scores, between, late)
+    answer = told(explanations, world, given.PROVIDER, world.today)
+    known = list(world.scores.sources(given.PROVIDER, answer["position"]))
+    assert list(answer["facts"]) == known
+    assert {line["fact"] for line in answer["contributions"]} == set(known)
+
+
 def test_memory_is_bounded_by_bytes_and_forgets_the_oldest() -> None:
     memory = Memory(100)
     for key in "abc":
