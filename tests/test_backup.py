@@ -70,6 +70,7 @@ def shell(script: str, database: Database, keys: Path, backup: Path) -> str:
         "CHENGXIN_KEY_DIR": str(keys),
         "BACKUP": str(backup),
         "LC_ALL": "C.UTF-8",
+        "PSQLRC": str(backup.with_name("psqlrc")),
     }
     done = subprocess.run(
         ["sh", "-euc", script],
@@ -130,7 +131,10 @@ def restored(
         position = positioned(served.post(path, body, idempotency_key="before"))
         hold(source, 2)
         before = seen(served)
-        shell(block(0), source, tmp_path / "keys", backup)
+        # The key folder may be a link to one that is somewhere else, such as a mounted disk.
+        linked = tmp_path / "linked"
+        linked.symlink_to(tmp_path / "keys")
+        shell(block(0), source, linked, backup)
         # What comes after the dump is not in it.
         assert served.penalise().status_code == 201
     with psycopg.connect(own_server.conninfo(), autocommit=True) as connection:
@@ -138,6 +142,9 @@ def restored(
         connection.execute("CREATE DATABASE tenant OWNER tenant")
     target = Database(own_server.conninfo(user="tenant", dbname="tenant"))
     keys = tmp_path / "restored-keys"
+    # A volume is there before anything is in it; and an operator has habits of his own.
+    keys.mkdir(mode=0o700)
+    (tmp_path / "psqlrc").write_text("\\set AUTOCOMMIT off\n")
     said = shell(block(1), target, keys, backup)
     return Restored(target, keys, before, said, path, body, position)
 
