@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from fastapi import Response
@@ -22,6 +23,10 @@ from projections.runner import Status, progress_of
 from projections.scores import Scores
 
 READY_SECONDS = 3.0
+CLOCK_AHEAD_MINUTES = 5
+"""A clock further ahead writes nothing: `ledger/sql/0002_append.sql` refuses it."""
+CLOCK_AHEAD = f"clock: more than {CLOCK_AHEAD_MINUTES} minutes ahead of the database's"
+"""What `/readyz` says then."""
 
 
 class Health:
@@ -78,6 +83,8 @@ class Health:
                 reasons.append(f"{name}: stopped at {status.error}")
             elif head - status.position > self._ready_lag_events:
                 reasons.append(f"{name}: {head - status.position} events behind")
+        if self._tail.ahead(self._ledger.clock()) > timedelta(minutes=CLOCK_AHEAD_MINUTES):
+            reasons.append(CLOCK_AHEAD)
         return self._report(head, follows, reasons, waiting_of(self._ledger))
 
     def _report(

@@ -16,6 +16,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.follow import Away, Site
+from api.health import CLOCK_AHEAD
 from api.release import VERSION
 from api.survey import Survey, survey
 from api.terminal import words
@@ -205,6 +206,9 @@ def reasons(state: State, *, lag_limit: int) -> list[Words]:
         found.append(Words("no ledger is opened here", "此处尚未开立账本"))
     if state.listening is False:
         found.append(Words("the server does not hear of new events", "服务端收不到新事件通知"))
+    if CLOCK_AHEAD in state.reasons:
+        en = "the server's clock is ahead of the database's: its writes are refused"
+        found.append(Words(en, "服务端时钟快于数据库时钟，写入均被拒绝"))
     for schema, one in state.projections.items():
         name = name_of(schema)
         if one.error is not None:

@@ -81,6 +81,15 @@ class Tail:
 
         return now
 
+    def ahead(self, now: datetime) -> timedelta:
+        """By how much `now` is ahead of the database's clock; negative where it is behind.
+
+        Nothing where the database has not been seen.
+        """
+        if (look := self._look) is None:
+            return timedelta()
+        return now - look.now - timedelta(seconds=monotonic.monotonic() - look.read_at)
+
     def wait(self, beyond: int, timeout_seconds: float) -> int:
         """Block until the head is greater than `beyond`, or the time is over; the known head."""
         with self._moved:

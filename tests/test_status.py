@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from api.upkeep import environment_of
 from ledger.database import Database, migrate
 from ledger.embedded import Embedded
 from tests.conftest import Clock, new_ledger
-from tests.serving import Served, serving, wait_until
+from tests.serving import Served, problem, serving, wait_until
 from tests.test_api_faults import frozen
 from tests.test_cli import COMMAND, ROOT, environment
 from tests.test_database import OURS
@@ -123,6 +124,29 @@ def test_what_is_not_well_is_named(served: Served, chengxin: Chengxin) -> None:
     assert chinese.startswith("异常：示例省诚信账本（演示）：评分：停在 position")
     assert "公示：没有进程在跟随日志" in chinese.splitlines()[0]
     assert told(chengxin("status", "--url", url_of(served), "--json"))["well"] is False
+
+
+def test_a_server_whose_clock_is_ahead_is_not_well(
+    databases: Callable[[], Database], tmp_path: Path, chengxin: Chengxin
+) -> None:
+    clock = Clock()
+    with serving(databases(), tmp_path / "keys", clock, new_ledger=new_ledger) as served:
+        served.provide()
+        served.follow()
+        clock.now = datetime.now(UTC) + timedelta(minutes=4)
+        assert served.get("/readyz").status_code == 200
+        clock.advance(minutes=2)
+        ready = served.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["reasons"] == ["clock: more than 5 minutes ahead of the database's"]
+        problem(served.penalise(), 503, "clock-ahead")
+        done = chengxin("status", "--url", url_of(served))
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[0].endswith(
+            ": the server's clock is ahead of the database's: its writes are refused"
+        )
+        chinese = chengxin("status", "--url", url_of(served), LC_ALL="zh_CN.UTF-8").stdout
+        assert "服务端时钟快于数据库时钟" in chinese.splitlines()[0]
 
 
 def test_who_may_not_read_the_figures_still_gets_the_verdict(

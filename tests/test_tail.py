@@ -245,6 +245,7 @@ def test_a_clock_that_is_ahead_is_held_to_the_databases(tail: Tail, clock: Clock
     assert bounded() == clock()
     clock.now = datetime.now(UTC) + timedelta(days=3)
     assert abs(bounded() - datetime.now(UTC)) < timedelta(seconds=POLL_SECONDS)
+    assert abs(tail.ahead(clock()) - timedelta(days=3)) < timedelta(seconds=POLL_SECONDS)
 
 
 def test_a_clock_that_is_behind_is_held_to_the_last_event(
@@ -267,6 +268,7 @@ def test_a_clock_says_nothing_before_the_database_is_seen(
     monkeypatch.setattr(tail_module, "FIRST_LOOK_SECONDS", 0.1)
     with pytest.raises(Unavailable):
         Tail(Database("host=/nonexistent dbname=x")).bounded(clock)()
+    assert Tail(Database("host=/nonexistent dbname=x")).ahead(clock()) == timedelta()
 
 
 def test_another_application_wakes_nobody(
