@@ -138,12 +138,17 @@ def fill(database: Database, plan: Plan, run: Callable[[Coroutine[Any, Any, int]
     """Fill a demonstration ledger; its head. Raises what `demonstrate` does."""
     from api.demo.ledger import demonstrate
 
-    with Meter(words("demonstration", "演示数据"), words("events", "事件")) as meter:
-        head = run(
-            demonstrate(
-                database, plan, advance=lambda done, of: meter.advance(done, part=done, whole=of)
-            )
-        )
+    with Meter(words("stories", "编写经历"), words("providers", "家服务商")) as meter:
+
+        def invented(done: int, of: int) -> None:
+            meter.advance(done, part=done, whole=of)
+            if done == of:
+                meter.turn_to(words("demonstration", "演示数据"), words("events", "事件"))
+
+        def advance(done: int, of: int) -> None:
+            meter.advance(done, part=done, whole=of)
+
+        head = run(demonstrate(database, plan, invented=invented, advance=advance))
         tell(
             words(
                 f"{plan.providers:,} invented providers, {head:,} events",

@@ -101,6 +101,13 @@ class Meter:
             )
             self._task = self._progress.add_task(what, total=None, rate="")
 
+    def turn_to(self, what: str, unit: str) -> None:
+        """Other work begins; nothing of it is done."""
+        self._what, self._unit, self._done = what, unit, 0
+        self._began = self._told = time.monotonic()
+        if self._progress is not None:
+            self._progress.reset(self._task, description=what, total=None, rate="")
+
     def advance(self, done: int, *, part: int, whole: int | None) -> None:
         """So many units are done, which is `part` of `whole`."""
         self._done = done

@@ -121,8 +121,10 @@ def hasty(database: Database) -> Database:
     return Database(info, schema=database.schema, application=database.application)
 
 
-def told(plan: Plan, rulebook: Rulebook) -> Iterator[Told]:
-    """Every command of the history, one provider after another."""
+def told(
+    plan: Plan, rulebook: Rulebook, *, advance: Callable[[int, int], None] = lambda done, of: None
+) -> Iterator[Told]:
+    """Every command of the history, one provider after another; told how many and of how many."""
     invented = companies(Random(f"companies {plan.seed}"), plan.providers)
     for number, company in enumerate(invented):
         random = Random(f"story {plan.seed} {number}")
@@ -137,6 +139,7 @@ def told(plan: Plan, rulebook: Rulebook) -> Iterator[Told]:
             for order, step in enumerate(steps):
                 at = _at(day, order, plan.last)
                 yield Told(at, company.identifier, step.name, step.command, step.target)
+        advance(number + 1, plan.providers)
 
 
 def recording_day(on: date, last: date) -> date:
@@ -159,18 +162,28 @@ def _at(day: date, order: int, last: date) -> datetime:
 
 
 async def demonstrate(
-    database: Database, plan: Plan, *, advance: Callable[[int, int], None] = lambda done, of: None
+    database: Database,
+    plan: Plan,
+    *,
+    invented: Callable[[int, int], None] = lambda done, of: None,
+    advance: Callable[[int, int], None] = lambda done, of: None,
 ) -> int:
     """Open the ledger if it is not open, and fill it; the number of events now recorded.
 
-    `advance` is told how many commands are done, and of how many. Raises WrongPurpose,
+    `invented` is told how many providers' stories are written down, and of how many; then `advance`
+    how many commands are done, and of how many. Raises WrongPurpose,
     LedgerNotEmpty, or DateOrder where the ledger was opened after history begins.
     """
     async with _alone(database):
-        return await _demonstrate(database, plan, advance)
+        return await _demonstrate(database, plan, invented, advance)
 
 
-async def _demonstrate(database: Database, plan: Plan, advance: Callable[[int, int], None]) -> int:
+async def _demonstrate(
+    database: Database,
+    plan: Plan,
+    invented: Callable[[int, int], None],
+    advance: Callable[[int, int], None],
+) -> int:
     clock = SimulatedClock(plan.opens())
     with (
         Ledger(hasty(database), clock=clock, random=Random(f"ledger {plan.seed}").randbytes) as it,
@@ -181,7 +194,8 @@ async def _demonstrate(database: Database, plan: Plan, advance: Callable[[int, i
         except LedgerNotOpened:
             await desk.open_ledger(opening(), REGISTRAR)
         plan, done = await _take_up(desk, plan)
-        with closing(History(told(plan, (await desk.rulebooks()).of(plan.last)))) as history:
+        stories = told(plan, (await desk.rulebooks()).of(plan.last), advance=invented)
+        with closing(History(stories)) as history:
             if done:
                 # What was drawn before the interruption must not be drawn again.
                 it.random = Random(f"ledger {plan.seed} after {done}").randbytes
