@@ -10,14 +10,22 @@ from hashlib import sha256
 import psycopg
 import pytest
 
+from api.intake.correction import read_again
 from api.intake.holding import Holding
 from api.intake.imports import Import
 from api.intake.mapping import Importing, mapping_of
 from api.intake.quarantine import Entry, Quarantine, Waiting, waiting_of
 from api.intake.rehearsal import Rehearsal
+from api.intake.rows import Row
 from api.intake.tally import Account, Issue, Tally
 from api.intake.verdict import Accepted, Verdicts
-from api.refusals import RowNotUnderstood, RowSettled, UnknownColumn, UnknownRow
+from api.refusals import (
+    AcceptanceBegun,
+    RowNotUnderstood,
+    RowSettled,
+    UnknownColumn,
+    UnknownRow,
+)
 from ledger.database import READER_ROLE, Database
 from ledger.envelope import decode
 from ledger.errors import OutcomeUnknown
@@ -688,3 +696,114 @@ def test_wherever_an_acceptance_is_cut_off_it_is_completed_once(
     assert [one.family for one in office.penalties()] == ["AD_FALSE_CLAIM", "FAKE_TRAFFIC"]
     found = steps(office, two[1])
     assert (found[-1], found.count("accepted")) == ("accepted", 1)
+
+
+DOUBLES = PENALTIES + '\n[doubles]\nname = "name"\n'
+DOUBLE = f"5,{given.OTHER},示例公司,虚假宣传,,2026-01-09\n"
+
+
+def cut_off_acceptance(office: Office, clock: Clock) -> int:
+    """The number of a row that is recorded, and of which the quarantine was never told so."""
+    office.take(HEADER + GOOD + DOUBLE, DOUBLES)
+    [row] = office.waiting()
+    with (
+        wired(office.ledger.database.conninfo) as wire,
+        new_ledger(Database(wire.conninfo), clock) as ledger,
+    ):
+        wire.plan("accepted", "lose the request")
+        with pytest.raises(OutcomeUnknown):
+            office.run(
+                Verdicts(Quarantine(ledger), Desk(ledger), digest=digest).accept(
+                    row.id, OFFICER, WHY
+                )
+            )
+    assert len(office.penalties()) == 2
+    assert steps(office, row.id)[-1] == "accepting"
+    return row.id
+
+
+def test_a_begun_acceptance_is_not_forgotten_when_another_mapping_reads_the_row(
+    office: Office, clock: Clock
+) -> None:
+    id = cut_off_acceptance(office, clock)
+    assert office.take(HEADER + GOOD + DOUBLE, DOUBLES + "# more\n").already_quarantined == 1
+    assert steps(office, id)[-1] == "accepting"
+    with pytest.raises(AcceptanceBegun):
+        office.run(verdicts(office).reject(id, OFFICER, WHY))
+    with pytest.raises(AcceptanceBegun):
+        office.run(verdicts(office).correct(id, OFFICER, {"code": given.PROVIDER}, WHY))
+    assert len(office.run(verdicts(office).accept(id, OFFICER, WHY)).receipts) == 1
+    assert len(office.penalties()) == 2
+
+
+def test_an_import_settles_no_row_that_a_person_has_to_himself(
+    office: Office, clock: Clock
+) -> None:
+    """Nor one that is recorded already: the person who is about to say so would be cut off."""
+    id = cut_off_acceptance(office, clock)
+    importing = mapping_of(PENALTIES)
+    work = office.work(importing, given.REGISTRAR, dry_run=False)
+
+    def waited() -> bool:
+        locks = b"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        return bool(office.ledger.rows(locks))
+
+    async def at_once() -> Tally:
+        async with office.quarantine.alone(id):
+            rows = importing.rows(csv_file(HEADER + GOOD + DOUBLE))
+            task = asyncio.create_task(work.run(rows))
+            while not (task.done() or await asyncio.to_thread(waited)):  # noqa: ASYNC110 none there
+                await asyncio.sleep(0)
+            assert steps(office, id)[-1] == "accepting"
+        return await task
+
+    assert office.run(at_once()).already_recorded == 2
+    held = office.quarantine.held(id)
+    assert held is not None
+    assert (held.state, len(held.positions)) == ("recorded", 1)
+    assert steps(office, id)[-1] == "recorded"
+
+
+def test_a_row_cut_off_between_its_commands_is_accepted_whole(office: Office) -> None:
+    """Where its events stand is told of all of them, also of those before the cut."""
+    text = (
+        PENALTIES
+        + """
+[[record]]
+command = "contract"
+
+[record.fields]
+contract = { column = "no" }
+on = { column = "day" }
+counterparty = "00000000-0000-4000-8000-000000000001"
+evidence = { digest_of_row = "CN-REG-1" }
+"""
+    )
+    office.take(HEADER + WRONG_CHECK, text)
+    [row] = office.waiting()
+
+    async def decide() -> Accepted:
+        desk = verdicts(office)
+        await desk.correct(row.id, OFFICER, {"identifier": given.PROVIDER}, WHY)
+        held = office.quarantine.held(row.id)
+        assert held is not None
+        read = read_again(held)
+        assert isinstance(read, Row)
+        # What a process recorded that was killed before the second command.
+        work = office.work(mapping_of(text), OFFICER, dry_run=False)
+        first = work.keys_of(read)[0]
+        await Desk(office.ledger).record(
+            read.subject,
+            read.entries[0].data,
+            OFFICER,
+            key=first,
+            registration=read.registration,
+        )
+        return await desk.accept(row.id, OFFICER, WHY)
+
+    accepted = office.run(decide())
+    events = [
+        decode(one.state).type
+        for one in office.ledger.read_at([one.position for one in accepted.receipts])
+    ]
+    assert events == ["penalty.imposed.v1", "contract.completed.v1"]

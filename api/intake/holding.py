@@ -5,7 +5,7 @@ A row is told from every other by the organisation, the import's name, its key a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,12 +44,13 @@ KEEP = f"""
     INSERT INTO {SCHEMA}.steps (row_id, number, at, what, organisation, role, ref, why)
     SELECT id, 1, quarantined_at, 'quarantined', %s, %s, %s, '' FROM kept
 """.encode()
+LAST_STEP = f"(SELECT what FROM {SCHEMA}.steps WHERE row_id = id ORDER BY number DESC LIMIT 1)"
 REREAD = f"""
     WITH reread AS (
         UPDATE {SCHEMA}.rows SET recipe = %s, problems = p.problems
             FROM unnest(%s::bigint[], %s::json[]) AS p (row_id, problems)
             WHERE id = p.row_id AND state = 'waiting' AND corrections::text = '{{}}'
-                AND recipe <> %s
+                AND recipe <> %s AND {LAST_STEP} <> 'accepting'
             RETURNING id)
     INSERT INTO {SCHEMA}.steps (row_id, number, at, what, organisation, role, ref, why)
     SELECT id, (SELECT count(*) + 1 FROM {SCHEMA}.steps WHERE row_id = id), %s, 'reread', %s, %s,
@@ -57,9 +58,8 @@ REREAD = f"""
 """.encode()
 SETTLE = f"""
     WITH settled AS (
-        UPDATE {SCHEMA}.rows SET state = 'recorded', positions = p.positions::bigint[]
-            FROM unnest(%s::bigint[], %s::text[]) AS p (row_id, positions)
-            WHERE id = p.row_id AND state = 'waiting' RETURNING id, rows.positions)
+        UPDATE {SCHEMA}.rows SET state = 'recorded', positions = %s::bigint[]
+            WHERE id = %s AND state = 'waiting' RETURNING id, positions)
     INSERT INTO {SCHEMA}.steps (row_id, number, at, what, organisation, role, ref, why, positions)
     SELECT id, (SELECT count(*) + 1 FROM {SCHEMA}.steps WHERE row_id = id), %s, 'recorded', %s, %s,
         %s, '', positions FROM settled
@@ -133,7 +133,10 @@ class Holding:
         return await self.known(rows)
 
     async def reread(self, rows: Iterable[tuple[Unread, Kept]]) -> None:
-        """What waits is from now on read by this run's recipe, unless a person has corrected it."""
+        """What waits is from now on read by this run's recipe, unless a person has corrected it.
+
+        Nor what somebody has begun to accept: it may be recorded as it was read then.
+        """
         others = [
             (row, kept)
             for row, kept in rows
@@ -158,20 +161,10 @@ class Holding:
             corrected = bool(held.corrections)
             yield connection, Kept(id, held.state, corrected, held.recipe.digest)
 
-    async def settle(
-        self, recorded: Mapping[int, Sequence[int]], connection: Connection | None = None
-    ) -> None:
-        """What waited under these numbers is recorded at these positions."""
-        if self.dry_run or not recorded:
-            return
-        numbers = list(recorded)
-        positions = [f"{{{','.join(map(str, recorded[id]))}}}" for id in numbers]
-        given = [numbers, positions, self.quarantine.ledger.clock(), *self._who()]
-        if connection is not None:
-            await connection.execute(SETTLE, given)
-            return
-        async with self.quarantine.connected() as another:
-            await another.execute(SETTLE, given)
+    async def settle(self, connection: Connection, id: int, positions: Sequence[int]) -> None:
+        """The row, which its caller has to himself, is recorded at these positions."""
+        given = [list(positions), id, self.quarantine.ledger.clock(), *self._who()]
+        await connection.execute(SETTLE, given)
 
     def _who(self) -> tuple[str, str, str]:
         return self.actor.organisation, self.actor.role, self.actor.ref

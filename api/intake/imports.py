@@ -72,7 +72,6 @@ class Import:
         self._advance = advance
         self._holding = holding
         self._chains: dict[str, Chain] = {}
-        self._settled: dict[int, list[int]] = {}
 
     async def run(self, rows: Iterable[Row | Unread] | AsyncIterable[Row | Unread]) -> Tally:
         """Import the rows; what the source of rows raises is raised.
@@ -150,16 +149,15 @@ class Import:
         asked = [one.key[1:3] for waiting in rows for one in waiting.commands]
         issuer = self._actor.organisation
         keys = await patiently(lambda: self._desk.find_keys(issuer, asked))
+        rows = [waiting for waiting in rows if self._is_known(waiting, keys)]
+        await self._find_receipts(rows)
         left: dict[str, list[Waiting]] = {}
-        done: list[Waiting] = []
         for waiting in rows:
-            if not self._is_known(waiting, keys):
-                continue
-            if waiting.commands or not waiting.recorded_at:
+            # What waits in quarantine is settled as all others are: with the row held.
+            if waiting.commands or not waiting.recorded_at or waiting.held is not None:
                 left.setdefault(waiting.row.subject, []).append(waiting)
             else:
-                done.append(waiting)
-        await self._recorded_before(done)
+                self._account.recorded(waiting.row, waiting.receipts, new=False)
         known = await patiently(lambda: self._desk.preload(left))
         tasks: dict[str, asyncio.Task[None]] = {}
         for subject, some in left.items():
@@ -182,16 +180,14 @@ class Import:
         waiting.commands = left
         return True
 
-    async def _recorded_before(self, rows: Sequence[Waiting]) -> None:
-        """Tell of rows that the keys know whole."""
+    async def _find_receipts(self, rows: Sequence[Waiting]) -> None:
+        """The receipts of what an earlier run recorded, where somebody wants to know."""
         found: Mapping[int, Receipt] = {}
         asked = {at: type(data) for one in rows for at, data in one.recorded_at.items()}
         if asked and (self._account.answers or any(one.held is not None for one in rows)):
             found = await patiently(lambda: self._desk.first_answers(asked))
         for waiting in rows:
             waiting.receipts += [found[at] for at in waiting.recorded_at if at in found]
-            self._account.recorded(waiting.row, waiting.receipts, new=False)
-            self._settle(waiting)
 
     async def _finish(self, tasks: dict[str, asyncio.Task[None]]) -> None:
         if tasks:
@@ -200,10 +196,6 @@ class Import:
             chain = self._chains[subject]
             if chain.last is task:
                 del self._chains[subject]
-        settled, self._settled = self._settled, {}
-        if self._holding is not None and settled:
-            holding = self._holding
-            await patiently(lambda: holding.settle(settled))
         self._advance(self.tally)
 
     async def _rows(
@@ -239,15 +231,10 @@ class Import:
                     return kept
                 waiting.receipts = list(before)
                 new = await self._row(chain, waiting)
-                await holding.settle({held: _positions(waiting)}, connection)
+                await holding.settle(connection, held, _positions(waiting))
                 return new
 
         return await patiently(alone)
-
-    def _settle(self, waiting: Waiting) -> None:
-        """Remember that a row is recorded which waits in quarantine."""
-        if waiting.held is not None:
-            self._settled[waiting.held] = _positions(waiting)
 
     async def _row(self, chain: Chain, waiting: Waiting) -> bool:
         """Record what is left of a row; False if all of it turned out to be recorded.

@@ -73,8 +73,9 @@ HISTORY = (
     f" FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number"
 ).encode()
 LAST_STEP = (
-    f"SELECT what FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number DESC LIMIT 1".encode()
-)
+    f"SELECT what FROM {SCHEMA}.steps WHERE row_id = %s AND what <> 'reread'"
+    " ORDER BY number DESC LIMIT 1"
+).encode()
 WAITING = (
     f"SELECT count(*), min(quarantined_at) FROM {SCHEMA}.rows WHERE state = 'waiting'"
 ).encode()
@@ -221,7 +222,7 @@ class Quarantine:
         return None if found is None else _held(found)
 
     async def last_step(self, connection: Connection, id: int) -> What:
-        """What was done last with a row."""
+        """What was done last with a row; another mapping that read it has done nothing."""
         found = await (await connection.execute(LAST_STEP, [id])).fetchone()
         assert found is not None, "every row has the step with which it came"
         what: What = found[0]
