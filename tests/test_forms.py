@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zipfile
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -393,9 +394,80 @@ def test_a_sheet_may_be_named() -> None:
 
 
 def test_a_workbook_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.intake.xlsxfile.MAX_UNPACKED_BYTES", 1_000)
+    monkeypatch.setattr("api.xlsxparts.MAX_UNPACKED_BYTES", 1_000)
     with pytest.raises(NoHeader, match="unpacks to"):
         XlsxFile(io.BytesIO(xlsx([["a"], ["1"]])))
+
+
+def with_part(workbook: bytes, name: str, old: bytes, new: bytes) -> bytearray:
+    """The workbook with something else in one of its parts."""
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(workbook)) as parts,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as changed,
+    ):
+        for one in parts.infolist():
+            content = parts.read(one)
+            if one.filename == name:
+                assert old in content
+                content = content.replace(old, new)
+            changed.writestr(one.filename, content)
+    return bytearray(packed.getvalue())
+
+
+STRINGS, SHEET = "xl/sharedStrings.xml", "xl/worksheets/sheet1.xml"
+
+
+def test_a_small_workbook_that_asks_for_all_memory_is_refused() -> None:
+    book = xlsx([["a"], ["b"]])
+    far = with_part(book, SHEET, b'r="A2"', b'r="XFD1048576"')
+    with pytest.raises(NoHeader, match="span 17,179,869,184 places"):
+        XlsxFile(io.BytesIO(far))
+    unplaced = with_part(
+        book,
+        SHEET,
+        b"</sheetData>",
+        b'<row r="9999999"><c r="ZZZ9999999"><v>1</v></c></row></sheetData>',
+    )
+    with pytest.raises(NoHeader, match="places, at most"):
+        XlsxFile(io.BytesIO(unplaced))
+    long = with_part(book, STRINGS, b"<t>b</t>", b"<t>" + b"b" * 1024 * 1024 + b"</t>")
+    cells = b'<row><c t="s"><v>1</v></c></row>' * 300
+    often = with_part(bytes(long), SHEET, b"</sheetData>", cells + b"</sheetData>")
+    with pytest.raises(NoHeader, match="unpacks to 31"):
+        XlsxFile(io.BytesIO(often))
+    declared = with_part(book, SHEET, b"<worksheet", b"<!DOCTYPE worksheet><worksheet")
+    with pytest.raises(NoHeader, match="a document type is declared"):
+        XlsxFile(io.BytesIO(declared))
+
+
+def test_what_a_part_unpacks_to_is_counted_and_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.xlsxparts.MAX_UNPACKED_BYTES", 100_000)
+    text = b"b" * 200_000
+    book = with_part(xlsx([["a"], ["b"]]), STRINGS, b"<t>b</t>", b"<t>" + text + b"</t>")
+    place = book.find(b"PK\x01\x02")
+    while book[place + 46 : place + 46 + len(STRINGS)] != STRINGS.encode():
+        place = book.find(b"PK\x01\x02", place + 4)
+    book[place + 24 : place + 28] = (100).to_bytes(4, "little")
+    with pytest.raises(NoHeader, match="Bad CRC-32"):
+        XlsxFile(io.BytesIO(book))
+
+
+def test_a_cell_with_a_format_only_is_no_cell() -> None:
+    book = with_part(
+        xlsx([["a"], ["b"]]),
+        SHEET,
+        b"</sheetData>",
+        b'<row r="99999"><c r="XFD99999" s="0"/></row></sheetData>',
+    )
+    assert [one.line for one in XlsxFile(io.BytesIO(book))] == [2]
+
+
+def test_what_no_text_may_hold_costs_its_own_row_only() -> None:
+    book = with_part(xlsx([["a"], ["b"], ["c"]]), STRINGS, b"<t>b</t>", b"<t>x_x0000_</t>")
+    assert [type(one).__name__ for one in XlsxFile(io.BytesIO(book))] == ["Fault", "Record"]
 
 
 @pytest.mark.parametrize(

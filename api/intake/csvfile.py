@@ -20,6 +20,7 @@ from ledger.errors import Words
 MAX_LINE_BYTES = 1024 * 1024
 MAX_RECORD_LINES = 64
 GZIP_MAGIC = b"\x1f\x8b"
+NUL = Words("contains a NUL character", "含有 NUL 字符")
 UNCLOSED = Words("a quoted field is not closed on this line", "该行的引号没有闭合")
 
 
@@ -160,7 +161,7 @@ class CsvFile:
                 f"第 {where} 个字节起不是 {self._encoding} 编码（{bad}）",
             )
         if "\0" in text:
-            return Words("contains a NUL character", "含有 NUL 字符")
+            return NUL
         try:
             lines = io.StringIO(text, newline="\n")
             rows = list(csv.reader(lines, delimiter=self._delimiter, strict=True))

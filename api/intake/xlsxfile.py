@@ -3,7 +3,7 @@
 Numbers are written with the fifteen figures that a spreadsheet keeps, so that no binary noise
 appears (0.2, not 0.2000000000000000111); a number too long to be kept exactly, such as a code of 18
 figures, stays in exponent form and so is never taken for a code. Days are YYYY-MM-DD. The library
-holds one sheet in memory; a workbook that unpacks to more than a limit is refused before that.
+holds one sheet in memory; one that asks for too much is refused before that (`api/xlsxparts.py`).
 Knows nothing of providers.
 """
 
@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 
 import python_calamine
 
-from api.intake.csvfile import Fault, NoHeader, Record, line_of
+from api.intake.csvfile import NUL, Fault, NoHeader, Record, line_of
+from api.xlsxparts import TooLarge, measure
 from ledger.errors import Words
 
 ZIP_MAGIC = b"PK\x03\x04"
 OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 HEADER_WITHIN_ROWS = 20
 FIGURES = 15
 """Significant figures that a spreadsheet keeps of a number."""
@@ -76,6 +76,9 @@ class XlsxFile:
                     zh = f"第 {beyond[0]} 列有内容，超出表头"
                     yield Fault(line, Words(why, zh))
                     continue
+                if any("\0" in cell for cell in cells):
+                    yield Fault(line, NUL)
+                    continue
                 row = [*cells[:width], *[""] * (width - len(cells))]
                 yield Record(line, row, line_of(row))
 
@@ -111,14 +114,11 @@ def _check_size(stream: BinaryIO) -> None:
     if magic == OLE_MAGIC:
         raise NoHeader(OLD_OR_LOCKED)
     try:
-        with zipfile.ZipFile(stream) as parts:
-            unpacked = sum(one.file_size for one in parts.infolist())
+        measure(stream)
+    except TooLarge as error:
+        raise NoHeader(error.reason) from error
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise NoHeader(_damaged(error)) from error
-    if unpacked > MAX_UNPACKED_BYTES:
-        en = f"the workbook unpacks to {unpacked:,} bytes, at most {MAX_UNPACKED_BYTES:,}"
-        zh = f"工作簿解压后为 {unpacked:,} 字节，最多 {MAX_UNPACKED_BYTES:,} 字节"
-        raise NoHeader(Words(f"{en}; save it as CSV", f"{zh}，请另存为 CSV"))
     stream.seek(0)
 
 
