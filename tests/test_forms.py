@@ -394,7 +394,7 @@ def test_a_sheet_may_be_named() -> None:
 
 
 def test_a_workbook_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.xlsxparts.MAX_UNPACKED_BYTES", 1_000)
+    monkeypatch.setattr("api.intake.xlsxparts.MAX_UNPACKED_BYTES", 1_000)
     with pytest.raises(NoHeader, match="unpacks to"):
         XlsxFile(io.BytesIO(xlsx([["a"], ["1"]])))
 
@@ -444,7 +444,7 @@ def test_a_small_workbook_that_asks_for_all_memory_is_refused() -> None:
 def test_what_a_part_unpacks_to_is_counted_and_not_believed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("api.xlsxparts.MAX_UNPACKED_BYTES", 100_000)
+    monkeypatch.setattr("api.intake.xlsxparts.MAX_UNPACKED_BYTES", 100_000)
     text = b"b" * 200_000
     book = with_part(xlsx([["a"], ["b"]]), STRINGS, b"<t>b</t>", b"<t>" + text + b"</t>")
     place = book.find(b"PK\x01\x02")

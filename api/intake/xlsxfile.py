@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import python_calamine
 
 from api.intake.csvfile import NUL, Fault, NoHeader, Record, line_of
-from api.xlsxparts import TooLarge, measure
+from api.intake.xlsxparts import TooLarge, measure
 from ledger.errors import Words
 
 ZIP_MAGIC = b"PK\x03\x04"
