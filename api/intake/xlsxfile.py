@@ -3,7 +3,7 @@
 Numbers are written with the fifteen figures that a spreadsheet keeps, so that no binary noise
 appears (0.2, not 0.2000000000000000111); a number too long to be kept exactly, such as a code of 18
 figures, stays in exponent form and so is never taken for a code. Days are YYYY-MM-DD. The library
-holds one sheet in memory; one that asks for too much is refused before that (`api/xlsxparts.py`).
+holds one sheet in memory; one that asks for too much is refused before that (`xlsxparts.py`).
 Knows nothing of providers.
 """
 
