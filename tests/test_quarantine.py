@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
@@ -16,8 +17,8 @@ from api.intake.imports import Import
 from api.intake.mapping import Importing, mapping_of
 from api.intake.quarantine import Entry, Quarantine, Waiting, waiting_of
 from api.intake.rehearsal import Rehearsal
-from api.intake.rows import Row
-from api.intake.tally import Account, Issue, Tally
+from api.intake.rows import Problem, Row, Unread
+from api.intake.tally import Account, Issue, Outcome, Tally
 from api.intake.verdict import Accepted, Verdicts
 from api.refusals import (
     AcceptanceBegun,
@@ -28,7 +29,7 @@ from api.refusals import (
 )
 from ledger.database import READER_ROLE, Database
 from ledger.envelope import decode
-from ledger.errors import OutcomeUnknown
+from ledger.errors import OutcomeUnknown, Words
 from ledger.events import PenaltyImposed
 from ledger.handle import Desk
 from ledger.identity import Actor
@@ -622,6 +623,27 @@ def test_a_recipe_that_cannot_be_read_any_more_is_told(office: Office) -> None:
         connection.execute("UPDATE intake.recipes SET text = 'name = \"x\"'")
     with pytest.raises(RowNotUnderstood, match="mapping: identifier: Field required"):
         office.run(verdicts(office).accept(row.id, OFFICER, WHY))
+
+
+def test_of_large_rows_only_a_few_are_on_their_way(office: Office) -> None:
+    """A small packed file may hold thousands of lines of a mebibyte each."""
+    doubt = [Problem("code", "bad", Words("bad", "有误"), doubtful=True)]
+    raw = b"x" * 1024 * 1024
+    answered: list[Outcome] = []
+    most = 0
+
+    def rows() -> Iterator[Unread]:
+        nonlocal most
+        for line in range(200):
+            most = max(most, line - len(answered))
+            yield Unread(line, doubt, str(line), raw=raw)
+
+    importing = mapping_of(PENALTIES)
+    work = office.work(importing, given.REGISTRAR, dry_run=True)
+    work._account = Account(answer=answered.append)
+    office.run(work.run(rows()))
+    assert len(answered) == 200
+    assert most <= 30
 
 
 # --- At once, and cut off ------------------------------------------------------------------------

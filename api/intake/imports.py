@@ -25,7 +25,7 @@ from contextlib import closing
 from api.intake.block import Block
 from api.intake.holding import Holding, Kept, leave, set_apart
 from api.intake.patience import patiently
-from api.intake.rows import Entry, Row, Unread
+from api.intake.rows import Entry, Row, Unread, size_of
 from api.intake.seen import Seen
 from api.intake.tally import Account, Tally
 from api.intake.underway import Chain, Known, Waiting, Wanted, bytes_of
@@ -36,6 +36,8 @@ from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
 
 BLOCK_ROWS = 500
+BLOCK_BYTES = 4 * 1024 * 1024
+"""Rows of a mebibyte each are looked up a few at once: what is on its way is held in memory."""
 MAX_BLOCKS_UNDER_WAY = 6
 
 
@@ -111,9 +113,10 @@ class Import:
             await self._finish(under_way.popleft())
 
     async def _blocks(self, rows: AsyncIterable[Row | Unread], seen: Seen) -> AsyncIterator[Block]:
-        block = Block()
+        block, begun, size = Block(), 0, 0
         async for row in rows:
             self.tally.rows += 1
+            begun, size = begun + 1, size + size_of(row)
             if isinstance(row, Unread):
                 if row.doubtful and self._holding is not None:
                     block.doubtful.append(row)
@@ -124,9 +127,9 @@ class Import:
             else:
                 block.rows.append(Waiting(row, [self._wanted(row, one) for one in row.entries]))
             # By rows read, not by those understood: however many are refused, none waits for long.
-            if self.tally.rows % self.block_rows == 0:
+            if begun >= self.block_rows or size >= BLOCK_BYTES:
                 yield block.without_repeated(seen, self._account)
-                block = Block()
+                block, begun, size = Block(), 0, 0
         yield block.without_repeated(seen, self._account)
 
     def keys_of(self, row: Row) -> list[Key]:

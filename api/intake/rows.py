@@ -87,3 +87,8 @@ class Unread:
     def doubtful(self) -> bool:
         """Whether a person could answer everything that is wrong with it."""
         return all(one.doubtful for one in self.problems)
+
+
+def size_of(row: Row | Unread) -> int:
+    """About how many bytes of its file a row holds."""
+    return len(row.raw) if isinstance(row.raw, bytes) else 0
