@@ -384,7 +384,10 @@ def test_a_row_that_somebody_changed_is_for_a_person(
         [row] = importing.rows(table)
         assert isinstance(row, Unread)
         assert row.doubtful
-        assert [one.code for one in row.problems] == ["own-row-changed"]
+        [problem] = row.problems
+        assert problem.code == "own-row-changed"
+        assert "：" in problem.reason.zh
+        assert "should" not in problem.reason.zh
 
 
 def test_a_remark_like_ours_lets_no_person_in(world: World, run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -623,6 +624,16 @@ def test_a_recipe_that_cannot_be_read_any_more_is_told(office: Office) -> None:
         connection.execute("UPDATE intake.recipes SET text = 'name = \"x\"'")
     with pytest.raises(RowNotUnderstood, match="mapping: identifier: Field required"):
         office.run(verdicts(office).accept(row.id, OFFICER, WHY))
+
+
+@pytest.mark.parametrize("name", ["公" * 201, "a\x1bb"])
+def test_what_a_field_may_not_hold_is_told_in_chinese_too(name: str) -> None:
+    row = f"1,{given.PROVIDER},{name},虚假宣传,,2026-01-05\n"
+    [read] = mapping_of(PENALTIES).rows(csv_file(HEADER + row))
+    assert isinstance(read, Unread)
+    [problem] = read.problems
+    assert (problem.field, problem.code) == ("name", "invalid")
+    assert re.search("[A-Za-z]{2}", problem.reason.zh) is None, problem.reason.zh
 
 
 def test_of_large_rows_only_a_few_are_on_their_way(office: Office) -> None:

@@ -31,6 +31,7 @@ from api.intake.recipe import Recipe
 from api.intake.recordable import BY_AUTHORITY, COMMANDS, GIVEN, REGISTER
 from api.intake.rows import Entry, Problem, Row, Unread
 from api.intake.valuetable import expanded
+from api.problems import broken
 from ledger.errors import InvalidIdentifier, Words
 from ledger.events import Data
 from ledger.identity import EvidenceDigest, is_doubtful, parse_identifier
@@ -297,9 +298,9 @@ def _build(recording: Recording, cells: Cells, raw: Raw, problems: list[Problem]
     try:
         return recording.model.model_validate(values)
     except ValidationError as error:
-        for one in error.errors():
-            field = ".".join(map(str, one["loc"])) or recording.command
-            problems.append(Problem(field, "invalid", Words(one["msg"], f"取值无效：{one['msg']}")))
+        for flaw in broken(error, ()).flaws:
+            field = ".".join(map(str, flaw.loc)) or recording.command
+            problems.append(Problem(field, "invalid", flaw.msg))
         return None
 
 

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from api.intake.forms.form import Form
 from api.intake.forms.header import PERSON, VERSION
 from api.intake.rows import Entry, Problem, Proof, Row, Unread, proof_of
+from api.problems import broken
 from ledger.errors import InvalidIdentifier, Words
 from ledger.events import Data, ProviderRegistered
 from ledger.findings import ImposePenalty
@@ -41,6 +42,7 @@ CUSTODIAN = "SHUANGGONGSHI"
 INDIVIDUAL, ORGANISATION = "个体工商户", "法人及非法人组织"
 ENDLESS = "2099-12-31"
 """What the form writes for “without end”."""
+UNREADABLE = Words("the remark is not what was written there", "备注中的内容已不是原先写入的内容")
 ADDED = ("publicity", "late_entry")
 """Fields of an event that are the ledger's own judgement, made anew where it is read."""
 BY = ("issuer", "document_no", "on", "evidence")
@@ -164,21 +166,23 @@ def read_own(form: Form, line: int, cells: Mapping[str, str], raw: bytes | Proof
             registration, what = _registration(form, plain, left), "decided"
             command, name = _decision(form, plain, left)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        return _changed(changed, form, f"{place}: {first['msg']}")
-    except (InvalidIdentifier, orjson.JSONDecodeError) as error:
-        return _changed(changed, form, str(error))
-    except (KeyError, TypeError, AttributeError) as error:
-        return _changed(changed, form, repr(error))
+        first = broken(error, ()).flaws[0]
+        place = ".".join(map(str, first.loc))
+        told = Words(f"{place}: {first.msg.en}", f"{place}：{first.msg.zh}")
+        return _changed(changed, form, told)
+    except InvalidIdentifier as error:
+        return _changed(changed, form, Words(str(error), error.chinese()))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return _changed(changed, form, UNREADABLE)
     named = orjson.dumps([form.name, what, number, *name])
     key = f"own/{sha256(named).hexdigest()[:32]}"
     return Row(line, key, subject, registration, [Entry(command, key)], raw=raw)
 
 
-def _changed(row: Unread, form: Form, told: str) -> Unread:
+def _changed(row: Unread, form: Form, told: Words) -> Unread:
     why = Words(
-        f"a row of this system's own that was changed: {told}", f"本系统导出的行已被改动：{told}"
+        f"a row of this system's own that was changed: {told.en}",
+        f"本系统导出的行已被改动：{told.zh}",
     )
     return replace(row, problems=[Problem(form.roles.remark, "own-row-changed", why, True)])
 
