@@ -19,12 +19,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from stdnum.cn import uscc
+from stdnum.iso7064 import mod_11_2
 
 from ledger.errors import InvalidIdentifier, Words
 
 # GB 32100-2015: the first two may be letters too (A 军委, N 农业, Y 其他), which stdnum refuses.
 USCC = re.compile(r"[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}")
 MASKED_USCC = re.compile(r"(?=.*\*)[0-9A-HJ-NPQRTUWXY*]{18}")
+RESIDENT = re.compile(
+    r"[1-9][0-9]{5}(?:18|19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9X]"
+)
+"""A resident's identity number (GB 11643), but for its check character."""
 FOREIGN = re.compile(r"([A-Z]{2})-[A-Z0-9]+-[A-Z0-9]+")
 MAX_IDENTIFIER_CHARACTERS = 60
 COINED_CHARACTERS = 16
@@ -43,6 +48,10 @@ NO_FOREIGN = Words(
 MASKED = Words(
     "characters of the code are masked with *; the licence has all of them",
     "代码中有字符以 * 遮盖，完整代码见营业执照",
+)
+A_PERSON = Words(
+    "this is a resident's identity number, and natural persons have no place here",
+    "此为公民身份号码，自然人不得入账",
 )
 TOO_LONG = Words("it is far too long", "过长")
 FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
@@ -76,6 +85,9 @@ def parse_identifier(text: str) -> str:
         raise InvalidIdentifier(value=value, why=why)
     wanted = uscc.calc_check_digit(value[:-1])
     if value[-1] != wanted:
+        if _is_resident(value):
+            # The number itself is repeated nowhere.
+            raise InvalidIdentifier(value="…", why=A_PERSON)
         why = Words(
             f"the check character should be {wanted}, not {value[-1]} (GB 32100-2015)",
             f"校验码应为 {wanted}，而不是 {value[-1]}（GB 32100-2015）",
@@ -90,7 +102,13 @@ def is_doubtful(text: str) -> bool:
     One with a wrong check character, as real licences have, or with masked characters.
     """
     value = _mended(text)
-    return bool(USCC.fullmatch(value) or MASKED_USCC.fullmatch(value))
+    found = USCC.fullmatch(value) or MASKED_USCC.fullmatch(value)
+    return found is not None and not _is_resident(value)
+
+
+def _is_resident(value: str) -> bool:
+    """Whether it is the number of a natural person, whom nobody may take for a wrong USCC."""
+    return RESIDENT.fullmatch(value) is not None and mod_11_2.is_valid(value)
 
 
 def _mended(text: str) -> str:

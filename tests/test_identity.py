@@ -11,14 +11,17 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from stdnum.iso7064 import mod_11_2
 
 from ledger.errors import InvalidIdentifier
 from ledger.identity import (
     COUNTRIES,
+    USCC,
     EvidenceDigest,
     Ref,
     coined_number,
     group_identifier,
+    is_doubtful,
     parse_identifier,
 )
 from tests import given
@@ -281,3 +284,17 @@ def test_evidence_is_a_digest_and_nothing_that_could_name_a_person(
         given.evidence(**changes)
     with pytest.raises(ValidationError):
         EvidenceDigest.model_validate(given.evidence().model_dump() | changes)
+
+
+@pytest.mark.parametrize("written", ["{}", " {} "])
+def test_a_residents_identity_number_is_no_doubtful_code_and_is_not_repeated(written: str) -> None:
+    number = "99999919800101999"
+    number += mod_11_2.calc_check_digit(number)
+    assert USCC.fullmatch(number) is not None
+    full_width = number.translate({ord(one): ord(one) + 0xFEE0 for one in "0123456789"})
+    for one in (number, full_width):
+        text = written.format(one)
+        assert not is_doubtful(text)
+        error = refused(text)
+        assert number[:6] not in f"{error}{error.chinese()}"
+        assert "自然人" in error.chinese()
