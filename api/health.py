@@ -27,6 +27,8 @@ CLOCK_AHEAD_MINUTES = 5
 """A clock further ahead writes nothing: `ledger/sql/0002_append.sql` refuses it."""
 CLOCK_AHEAD = f"clock: more than {CLOCK_AHEAD_MINUTES} minutes ahead of the database's"
 """What `/readyz` says then."""
+READ_ONLY = "database: read-only"
+"""What `/readyz` says of a standby, or of a server that was told to write nothing."""
 
 
 class Health:
@@ -83,6 +85,8 @@ class Health:
                 reasons.append(f"{name}: stopped at {status.error}")
             elif head - status.position > self._ready_lag_events:
                 reasons.append(f"{name}: {head - status.position} events behind")
+        if is_read_only(self._ledger):
+            reasons.append(READ_ONLY)
         if self._tail.ahead(self._ledger.clock()) > timedelta(minutes=CLOCK_AHEAD_MINUTES):
             reasons.append(CLOCK_AHEAD)
         return self._report(head, follows, reasons, waiting_of(self._ledger))
@@ -112,3 +116,9 @@ class Health:
             # Work for a person, which makes nothing less ready.
             "quarantine": waiting and {"waiting": waiting.rows, "oldest_on": waiting.oldest_on},
         }
+
+
+def is_read_only(ledger: Ledger) -> bool:
+    """Whether the database refuses every write. Raises psycopg.Error."""
+    ((setting,),) = ledger.rows(b"SELECT current_setting('transaction_read_only')")
+    return bool(setting == "on")

@@ -16,7 +16,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.follow import Away, Site
-from api.health import CLOCK_AHEAD
+from api.health import CLOCK_AHEAD, READ_ONLY, is_read_only
 from api.release import VERSION
 from api.survey import Survey, survey
 from api.terminal import words
@@ -145,6 +145,7 @@ def of_ledger(ledger: Ledger, *, today: date) -> State:
         recorded_at=found.recorded_at,
         size_bytes=found.size_bytes,
         quarantined=found.quarantined.rows,
+        reasons=(READ_ONLY,) if is_read_only(ledger) else (),
         projections={
             name: Follow(
                 position=status.position,
@@ -206,6 +207,9 @@ def reasons(state: State, *, lag_limit: int) -> list[Words]:
         found.append(Words("no ledger is opened here", "此处尚未开立账本"))
     if state.listening is False:
         found.append(Words("the server does not hear of new events", "服务端收不到新事件通知"))
+    if READ_ONLY in state.reasons:
+        en = "the database is read-only: every write is refused"
+        found.append(Words(en, "数据库处于只读状态，写入均被拒绝"))
     if CLOCK_AHEAD in state.reasons:
         en = "the server's clock is ahead of the database's: its writes are refused"
         found.append(Words(en, "服务端时钟快于数据库时钟，写入均被拒绝"))

@@ -149,6 +149,39 @@ def test_a_server_whose_clock_is_ahead_is_not_well(
         assert "服务端时钟快于数据库时钟" in chinese.splitlines()[0]
 
 
+def test_a_database_that_is_read_only_is_not_well(served: Served, chengxin: Chengxin) -> None:
+    """As after a failover that left us with the standby."""
+    database = served.ledger.database
+    with database.connect(role=None) as owner:
+        name = owner.info.dbname
+        owner.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+        owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        wait_until(lambda: served.get("/readyz").json()["reasons"] == ["database: read-only"])
+        # Of the first it is not known whether the connection was lost before or after its commit.
+        assert served.penalise().status_code == 503
+        problem(served.penalise(), 503, "unavailable")
+        for arguments, settings in (
+            (("status", "--url", url_of(served)), {}),
+            (("status",), {"CHENGXIN_DATABASE_URL": database.conninfo}),
+        ):
+            done = chengxin(*arguments, **settings)
+            assert done.returncode == 1
+            assert "the database is read-only: every write is refused" in done.stdout
+            chinese = chengxin(*arguments, LC_ALL="zh_CN.UTF-8", **settings).stdout
+            assert "数据库处于只读状态，写入均被拒绝" in chinese.splitlines()[0]
+        owner.execute("SET transaction_read_only = off")
+        owner.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+        owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        wait_until(lambda: served.get("/readyz").status_code == 200)
+        assert served.penalise().status_code == 201
+
+
 def test_who_may_not_read_the_figures_still_gets_the_verdict(
     databases: Callable[[], Database], tmp_path: Path, chengxin: Chengxin
 ) -> None:
