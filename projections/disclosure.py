@@ -148,7 +148,9 @@ class Disclosure:
 
     def items_now(self, subject: str) -> list[Item]:
         """Every item of a provider, with what the log withdraws beyond our own position."""
-        return self._as_withdrawn(self.items(subject), self.position())
+        # First the position: a withdrawal judged after it is read from the log, whatever we see.
+        position = self.position()
+        return self._as_withdrawn(self.items(subject), position)
 
     def shown(self, subject: str, position: int, *, today: date) -> list[Item]:
         """The items of a provider up to a position that the public sees today."""

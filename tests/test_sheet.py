@@ -329,6 +329,24 @@ def assert_explains_up_to(world: World, sheet: dict[str, Any], position: int) ->
     assert sheet["explanation"]["other"] == "0.00"
 
 
+@pytest.mark.parametrize("between", ["items", "position"])
+def test_what_is_withdrawn_is_gone_though_it_is_judged_between_two_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    item = world.record(given.penalty())
+    world.run(world.desk.record(given.PROVIDER, given.overturn(item.id), given.REGISTRAR))
+    real = getattr(world.disclosure, between)
+
+    def late(*asked: str) -> Any:
+        monkeypatch.setattr(world.disclosure, between, real)
+        found = real(*asked)
+        world.follow()
+        return found
+
+    monkeypatch.setattr(world.disclosure, between, late)
+    assert world.disclosure.shown(given.PROVIDER, item.position, today=world.today) == []
+
+
 def test_what_is_withdrawn_is_gone_though_the_score_is_behind(world: World) -> None:
     item = world.record(given.penalty())
     world.run(world.desk.record(given.PROVIDER, given.overturn(item.id), given.REGISTRAR))
