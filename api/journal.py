@@ -7,6 +7,7 @@ in which role it came, the position it got (`structlog.contextvars`, which threa
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -48,7 +49,11 @@ class Forwarding(logging.Handler):
 
 
 def _for_a_machine(_: Any, __: str, line: MutableMapping[str, Any]) -> bytes:
-    return orjson.dumps(line, default=str)
+    try:
+        return orjson.dumps(line, default=str)
+    except TypeError:
+        # A lone surrogate, or a number beyond 64 bits; who cannot log what went wrong would end.
+        return json.dumps(line, default=str).encode()
 
 
 def _for_a_person(logger: Any, method: str, line: MutableMapping[str, Any]) -> bytes:

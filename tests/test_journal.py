@@ -11,6 +11,7 @@ import structlog
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from api.journal import RENDERERS
 from ledger.database import Database
 from projections.scores import Scores
 from tests import given
@@ -30,6 +31,15 @@ def served(databases: Callable[[], Database], tmp_path: Path) -> Iterator[Served
         served.provide()
         served.follow()
         yield served
+
+
+@pytest.mark.parametrize("form", RENDERERS)
+def test_no_value_keeps_a_line_from_being_written(form: str) -> None:
+    """Whoever logs what went wrong (a follower, the tail) would end by it."""
+    for value, written in (("x\ud800\ny", b"x\\ud800\\ny"), (2**70, b"1180591620717411303424")):
+        text = RENDERERS[form](None, "error", {"event": "waits", "reason": value})
+        assert written in text
+        assert b"\n" not in text
 
 
 def test_every_line_of_a_request_names_it_in_threads_too(
