@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -135,7 +136,11 @@ def looks_like_lines(path: Path) -> bool:
     if path == STANDARD_INPUT or NAMED_AS_LINES.search(path.name):
         return True
     with path.open("rb") as raw:
-        return unpacked(raw).read(len(BOM) + 1).removeprefix(BOM).startswith(b"{")
+        try:
+            return unpacked(raw).read(len(BOM) + 1).removeprefix(BOM).startswith(b"{")
+        except (EOFError, zlib.error):
+            # Damaged: whoever reads it as a table tells so.
+            return False
 
 
 def summary(tally: Tally, *, dry_run: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
 import zipfile
@@ -18,6 +19,7 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from api.importing import looks_like_lines
 from api.intake.csvfile import NoHeader, Record, Table
 from api.intake.encoding import detected
 from api.intake.forms.cells import NOTHING, read_day, read_law
@@ -378,6 +380,20 @@ def test_titles_in_the_header_and_names_below_it_are_both_headers() -> None:
 def test_what_is_no_such_file_is_told(content: bytes, why: str) -> None:
     with pytest.raises(NoHeader, match=why):
         recognised_file(stream(content))
+
+
+@pytest.mark.parametrize("damage", ["cut short", "garbled"])
+def test_a_damaged_compressed_file_is_told(damage: str, tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(PENALTIES.read_bytes(), mtime=0))
+    if damage == "cut short":
+        del packed[-60:]
+    else:
+        packed[20:400] = b"\xff" * 380
+    path = tmp_path / "penalties.csv.gz"
+    path.write_bytes(packed)
+    assert not looks_like_lines(path)
+    with path.open("rb") as raw, pytest.raises(NoHeader, match="compressed file is damaged"):
+        recognised_file(raw)
 
 
 def test_a_header_of_no_form_asks_for_a_mapping() -> None:

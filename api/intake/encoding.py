@@ -7,6 +7,8 @@ Reads the whole file once. Knows nothing of its content.
 from __future__ import annotations
 
 import codecs
+import zlib
+from gzip import BadGzipFile
 from typing import BinaryIO
 
 from api.intake.csvfile import NoHeader
@@ -24,7 +26,12 @@ def detected(stream: BinaryIO) -> str:
     decoders = {name: codecs.getincrementaldecoder(name)() for name in CANDIDATES}
     first = True
     while decoders:
-        piece = stream.read(PIECE_BYTES)
+        try:
+            piece = stream.read(PIECE_BYTES)
+        except (EOFError, zlib.error, BadGzipFile) as error:
+            # What cannot be read to its end could be either of them.
+            why = f"the compressed file is damaged: {error}", f"压缩文件已损坏：{error}"
+            raise NoHeader(Words(*why)) from error
         if first and piece.startswith(OTHERS):
             break
         first = False
