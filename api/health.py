@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 from fastapi import Response
 
 from api import openapi
@@ -29,6 +30,10 @@ CLOCK_AHEAD = f"clock: more than {CLOCK_AHEAD_MINUTES} minutes ahead of the data
 """What `/readyz` says then."""
 READ_ONLY = "database: read-only"
 """What `/readyz` says of a standby, or of a server that was told to write nothing."""
+
+NOT_MIGRATED = "database: no schema of this version"
+"""What `/readyz` says where `chengxin migrate` was forgotten."""
+NO_SCHEMA = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
 
 class Health:
@@ -67,6 +72,8 @@ class Health:
                 found = await reading(self._look)
         except (TimeoutError, Unavailable, *AWAY):
             found = self._report(None, {}, ["database: cannot be reached"], None)
+        except NO_SCHEMA:
+            found = self._report(None, {}, [NOT_MIGRATED], None)
         response = reply(found)
         response.status_code = 200 if found["ready"] else 503
         return response

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from api import families, openapi
 from api.feed import Feed
+from api.health import NO_SCHEMA
 from api.problems import AWAY
 from api.query import Operation
 from api.refusals import NotFound
@@ -104,7 +105,7 @@ class Metrics:
     async def _try_to_look(self) -> Survey | None:
         try:
             return await reading(self._look_alone)
-        except (Unavailable, *AWAY):
+        except (Unavailable, *AWAY, *NO_SCHEMA):
             return None
 
     def _look_alone(self) -> Survey:

@@ -16,7 +16,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.follow import Away, Site
-from api.health import CLOCK_AHEAD, READ_ONLY, is_read_only
+from api.health import CLOCK_AHEAD, NOT_MIGRATED, READ_ONLY, is_read_only
 from api.release import VERSION
 from api.survey import Survey, survey
 from api.terminal import words
@@ -201,7 +201,10 @@ class Samples:
 def reasons(state: State, *, lag_limit: int) -> list[Words]:
     """Why the ledger is not well; nothing where it is."""
     found: list[Words] = []
-    if not state.database:
+    if NOT_MIGRATED in state.reasons:
+        en = "the database has no schema of this version; run `chengxin migrate`"
+        found.append(Words(en, "数据库没有本版本的结构，请运行 `chengxin migrate`"))
+    elif not state.database:
         found.append(Words("the database does not answer", "数据库无应答"))
     elif state.ledger is None:
         found.append(Words("no ledger is opened here", "此处尚未开立账本"))

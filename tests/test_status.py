@@ -182,6 +182,24 @@ def test_a_database_that_is_read_only_is_not_well(served: Served, chengxin: Chen
         assert served.penalise().status_code == 201
 
 
+def test_a_server_that_was_started_before_its_migration_is_not_well(
+    served: Served, chengxin: Chengxin
+) -> None:
+    with served.ledger.database.connect(role=None) as owner:
+        owner.execute("ALTER SCHEMA intake RENAME TO later")
+        ready = served.get("/readyz")
+        assert (ready.status_code, ready.json()["reasons"]) == (
+            503,
+            ["database: no schema of this version"],
+        )
+        assert "chengxin_database_up 0.0" in served.get("/metrics").text
+        done = chengxin("status", "--url", url_of(served))
+        assert done.returncode == 1
+        assert "no schema of this version; run `chengxin migrate`" in done.stdout.splitlines()[0]
+        owner.execute("ALTER SCHEMA later RENAME TO intake")
+        wait_until(lambda: served.get("/readyz").status_code == 200)
+
+
 def test_who_may_not_read_the_figures_still_gets_the_verdict(
     databases: Callable[[], Database], tmp_path: Path, chengxin: Chengxin
 ) -> None:
