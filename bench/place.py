@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
-from importlib.resources import files
 from typing import NamedTuple
 
 import psycopg
@@ -14,7 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from api.security import Tokens
 from api.settings import Settings
-from ledger.database import Database, migrate
+from api.storage import migrate_all
+from ledger.database import Database
 from ledger.embedded import Embedded
 from ledger.events import Issuer, LedgerOpened, ProviderRegistered, Purpose
 from ledger.findings import ImposePenalty
@@ -22,7 +22,6 @@ from ledger.handle import Desk
 from ledger.identity import Actor, EvidenceDigest
 from ledger.rulebook import first_rulebook
 from ledger.store import Ledger, system_clock
-from projections.runner import migrate_projections
 
 ACTOR = Actor("CN-BENCH", "registrar", "0198c7a0-0000-7000-8000-000000000001")
 EVIDENCE = EvidenceDigest(
@@ -62,8 +61,7 @@ class Place:
         with psycopg.connect(self._server.conninfo(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         database = Database(self._server.conninfo(dbname=name))
-        migrate(database, files("ledger") / "sql")
-        migrate_projections(database)
+        migrate_all(database)
         return database
 
     def library_environment(self, database: Database) -> dict[str, str]:

@@ -221,6 +221,8 @@ class Follower:
                 raise
             except Exception:
                 self._poisoned(connection, projection)
+                # Going together would break at the same event every second.
+                reached = position
                 self._tell()
                 self._stopping.wait(IDLE_SECONDS)
                 continue
