@@ -63,8 +63,8 @@ Rows = Annotated[
         dir_okay=False,
         callback=_there,
         help=words(
-            "CSV or JSON Lines, plain or gzip; - is standard input.",
-            "CSV 或 JSON Lines，可为 gzip；- 为标准输入。",
+            "CSV, JSON Lines (plain or gzip) or XLSX; - is standard input.",
+            "CSV、JSON Lines（可为 gzip）或 XLSX；- 为标准输入。",
         ),
     ),
 ]

@@ -10,10 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import Path, Query, Request, Response
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 from structlog.contextvars import bind_contextvars
 
 from api import lines, openapi, problems

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import psycopg
 
 from bench.place import ACTOR, Place, Row, opened, penalty, percentile, registration
-from bench.served import Served
+from bench.served import SETTLED, Served
 from ledger.database import Database
 from ledger.handle import Desk
 
@@ -24,7 +24,6 @@ PROVIDERS = 50
 BAR_MILLISECONDS = 100.0
 POLL_SECONDS = 0.001
 TIMEOUT_SECONDS = 30
-SETTLED = "SELECT least(s.settled, d.settled) FROM scores_1.progress s, disclosure_1.progress d"
 
 Moments = dict[int, float]
 """When something was seen of a position."""

@@ -21,6 +21,8 @@ from ledger.database import Database
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 CATCH_UP_SECONDS = 600
+SETTLED = "SELECT least(s.settled, d.settled) FROM scores_1.progress s, disclosure_1.progress d"
+"""The position for which both projections answer."""
 
 
 @contextmanager
@@ -72,11 +74,8 @@ class Served:
 
     def caught_up(self, position: int) -> None:
         """Wait until both projections answer for a position."""
-        query = (
-            "SELECT least(s.settled, d.settled) FROM scores_1.progress s, disclosure_1.progress d"
-        )
         deadline = time.monotonic() + CATCH_UP_SECONDS
         with psycopg.connect(self._database.conninfo, autocommit=True) as connection:
-            while connection.execute(query).fetchone() < (position,):  # type: ignore[operator]
+            while connection.execute(SETTLED).fetchone() < (position,):  # type: ignore[operator]
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

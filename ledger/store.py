@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from uuid import UUID
 
 import orjson
 from eventsourcing.application import Application
@@ -204,9 +203,6 @@ class Ledger(Application[str]):
             f"SELECT state FROM {name}events WHERE originator_version = 1"
             f" AND topic = '{ProviderRegistered.type}'"
         ).encode()
-        self._read_id = (
-            f"SELECT notification_id, state FROM {name}events WHERE event_id = %s"
-        ).encode()
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
         """Our factory, whatever the process's environment says."""
@@ -272,11 +268,6 @@ class Ledger(Application[str]):
             for (state,) in cursor.stream(self._read_registered, binary=True, size=STREAM_EVENTS):
                 envelope = orjson.loads(state)
                 yield envelope["subject"], envelope["data"]["name"]
-
-    def read_id(self, id: UUID) -> Stored | None:
-        """The event with this id."""
-        rows = self.rows(self._read_id, [id])
-        return Stored(*rows[0]) if rows else None
 
     def head(self) -> int:
         """The last position; 0 for an empty log."""

@@ -53,9 +53,9 @@ class Memory:
 class Explanations:
     """The explained scores of one process."""
 
-    def __init__(self, scores: Scores, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, scores: Scores) -> None:
         self._scores = scores
-        self._memory = Memory(max_bytes)
+        self._memory = Memory(MAX_BYTES)
 
     def json(self, subject: str, *, as_of: date, today: date) -> bytes | None:
         """What `Scores.explain` gives, for its `audience`, as JSON. Raises psycopg.Error."""

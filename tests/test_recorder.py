@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from random import Random
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -990,8 +990,6 @@ def test_reading_by_position_stream_id_and_key(database: Database, clock: Clock)
         assert [one.position for one in ledger.read_stream("s1")] == [2, 4, 6]
         assert [one.position for one in ledger.read_stream("s1", after_version=2)] == [6]
         assert ledger.read_stream("nobody") == []
-        assert ledger.read_id(UUID(ids[3])) == (4, b"state 4")
-        assert ledger.read_id(uuid4()) is None
         assert ledger.find_key("CN-REG-1", "91999999MA00TEXT0H", "k4") == (b"the request", 5)
         assert ledger.find_key("CN-REG-1", "91999999MA00TEXT0H", "k9") is None
         assert ledger.head() == 6

@@ -1,4 +1,4 @@
-"""A mapping file (TOML): how the columns of a CSV file become commands on providers' streams.
+"""A mapping file (TOML): how the columns of a file become commands on providers' streams.
 
 A person edits it; `docs/imports/README.md` tells how. Everything that can be wrong with the
 mapping itself is found before the first row is read, all of it at once. A row is either understood
