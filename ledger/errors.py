@@ -84,7 +84,7 @@ class UnknownDecision(LedgerError):
     """No decision {document} of {issuer} is recorded, so there is nothing to withdraw."""
 
     code = "unknown-decision"
-    zh = "未记录 {issuer} 的 {document} 号决定，无可撤销。"
+    zh = "未登记 {issuer} 的决定 {document}，无可撤销。"
 
 
 class WrongTarget(LedgerError):
