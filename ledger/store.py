@@ -56,10 +56,6 @@ class Stored(NamedTuple):
     position: int
     state: bytes
 
-    def parsed(self) -> Parsed:
-        """The event with its envelope parsed. Raises orjson.JSONDecodeError."""
-        return Parsed(self.position, orjson.loads(self.state))
-
 
 class Parsed(NamedTuple):
     """One stored event, parsed once for all who look at it: nobody changes the envelope."""
