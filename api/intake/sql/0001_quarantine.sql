@@ -1,7 +1,7 @@
 -- Rows of imports that a person must look at, and what persons did about them. They hold text that
 -- may stand in no event: only the service reads them, never the reader role.
 
--- How the rows of an import were read (`api/recipe.py`).
+-- How the rows of an import were read (`api/intake/recipe.py`).
 CREATE TABLE :schema.recipes (
     digest text NOT NULL PRIMARY KEY,
     kind   text NOT NULL,
