@@ -60,5 +60,9 @@ async def work(desk: Desk, disclosure: Disclosure, *, clock: Callable[[], dateti
         except (LedgerError, psycopg.Error) as error:
             log.warning("worker waits", reason=str(error))
             recorded = 0
+        except Exception:
+            # Nothing may end this task: periods would end in no log, and nobody would be told.
+            log.exception("worker waits")
+            recorded = 0
         # A full batch means that more is due; the projection needs a moment to follow.
         await asyncio.sleep(0.2 if recorded == BATCH_ITEMS else IDLE_SECONDS)

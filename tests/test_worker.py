@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -20,6 +21,7 @@ from ledger.handle import Desk
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import PUBLIC, Disclosure
+from projections.item import Item
 from projections.runner import Follower, Projection
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
@@ -218,3 +220,35 @@ def test_the_worker_goes_on_for_ever_and_waits_for_a_database_that_is_away(
     line = world.disclosure.line(world.ledger.head(), PUBLIC, today=world.today)
     assert line is not None
     assert b'"retracts":"%020d"' % item.position in line
+
+
+def test_an_error_of_its_own_is_told_and_ends_no_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.02)
+    item = world.record(once_shown())
+    world.clock.set(2026, 5, 10, 2)
+    look, looks = world.disclosure.ending, itertools.count()
+
+    def broken_once(today: date, limit: int) -> list[Item]:
+        if next(looks) == 0:
+            raise ValueError("broken")
+        return look(today, limit)
+
+    monkeypatch.setattr(world.disclosure, "ending", broken_once)
+
+    async def live() -> None:
+        head = world.ledger.head()
+        task = asyncio.create_task(work(world.desk, world.disclosure, clock=world.clock))
+        while world.ledger.head() == head:
+            assert not task.done()
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    with capture_logs() as logs:
+        world.run(live())
+    assert [one["log_level"] for one in logs if one["event"] == "worker waits"] == ["error"]
+    world.follow()
+    assert ends(world) == [(item.id, "2026-05-10")]
