@@ -13,6 +13,8 @@ from ledger.rulebook import Named, Rulebook
 
 FIELDS: dict[str, Words] = {
     "category": Words("category", "类别"),
+    "certificate": Words("certificate", "证照名称"),
+    "certificate_no": Words("certificate no.", "证照编号"),
     "complaint": Words("complaint no.", "投诉编号"),
     "consent": Words("may be shown", "同意公示"),
     "contract": Words("contract no.", "合同编号"),
@@ -52,6 +54,8 @@ FIELDS: dict[str, Words] = {
     "severity_reason": Words("written reason", "书面理由摘要"),
     "shown_from": Words("shown from", "公示起始日期"),
     "target": Words("fact", "所针对的记录"),
+    "valid_from": Words("valid from", "有效期自"),
+    "valid_until": Words("valid until", "有效期至"),
 }
 """By the last part of a field's name."""
 CODES: dict[str, Mapping[str, Words]] = {

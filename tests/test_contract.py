@@ -176,6 +176,8 @@ def fill(served: Served) -> Known:
         )
         facts["removal"].append(recorded(served, f"{prefix}{main}/listings", given.listing()))
         facts["revocation"].append(recorded(served, f"{prefix}{main}/rewards", given.reward()))
+        licence = recorded(served, f"{prefix}{main}/qualifications", given.qualification())
+        facts["qualification-revocation"].append(licence)
     served.follow()
     subjects = {
         "admission": fresh,

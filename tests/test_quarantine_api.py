@@ -521,7 +521,7 @@ def test_databases_of_earlier_versions_get_their_quarantine(
 ) -> None:
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         connection.execute("DROP SCHEMA intake CASCADE")
-    first = ROOT / "api" / "sql" / "intake" / "0001_quarantine.sql"
+    first = ROOT / "api" / "intake" / "sql" / "0001_quarantine.sql"
     (tmp_path / first.name).write_bytes(first.read_bytes())
     place = Database(database.conninfo, schema="intake", application="intake")
     assert migrate(place, tmp_path) == [first.name]
