@@ -164,15 +164,16 @@ def _growth(filled: list[Filled]) -> Iterator[Row]:
                 ]
                 for _ in range(TURNS)
             ]
-            yield _compared(what, took, f"milliseconds, median; bar {GROWTH_BAR}")
+            yield _compared(what, filled, took, f"milliseconds, median; bar {GROWTH_BAR}")
     took = [[1000 / _append(one.database) for one in filled] for _ in range(TURNS)]
     note = f"milliseconds of all {APPENDERS} callers together; bar {GROWTH_BAR}"
-    yield _compared("a durable append", took, note)
+    yield _compared("a durable append", filled, took, note)
 
 
-def _compared(what: str, took: list[list[float]], note: str) -> Row:
+def _compared(what: str, filled: list[Filled], took: list[list[float]], note: str) -> Row:
     small, large = (statistics.median(turns) for turns in zip(*took, strict=True))
-    return Row(f"{what}, 10⁶ events", large, "10⁴ events", small, note)
+    sizes = [f"{one.size} events" for one in filled]
+    return Row(f"{what}, {sizes[1]}", large, sizes[0], small, note)
 
 
 def _ask(served: Served, paths: list[str]) -> float:
