@@ -13,11 +13,11 @@ from ledger.errors import LedgerError, Words
 
 
 class Unparsable(LedgerError):
-    """The body is not the JSON it should be: {why}."""
+    """What was sent is not the JSON it should be: {why}."""
 
     code = "unparsable"
     status = 400
-    zh = "请求体不是合格的 JSON：{why}。"
+    zh = "内容不是合格的 JSON：{why}。"
 
 
 class InvalidKey(LedgerError):

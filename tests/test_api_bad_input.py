@@ -88,7 +88,7 @@ def send(served: Served, content: bytes, path: str = PENALTIES, **headers: str) 
 )
 def test_what_is_no_json_is_unparsable(served: Served, content: bytes) -> None:
     told = problem(send(served, content), 400, "unparsable")
-    assert told["detail"].startswith("请求体不是合格的 JSON：")
+    assert told["detail"].startswith("内容不是合格的 JSON：")
 
 
 @pytest.mark.parametrize(

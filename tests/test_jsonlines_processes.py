@@ -85,7 +85,7 @@ def test_lines_on_standard_input(
     tally = json.loads(out)
     assert (tally["recorded"], tally["registered"], tally["refused"]) == (600, 9, 1)
     assert tally["repeated"] == 1
-    assert "-:601: line: The body is not the JSON it should be" in err
+    assert "-:601: line: What was sent is not the JSON it should be" in err
     assert [orjson.loads(one)["code"] for one in report.read_bytes().splitlines()] == [
         "unparsable",
         "repeated",
