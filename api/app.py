@@ -22,6 +22,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 
 from api import commands, delivery, document, lines, openapi, problems, reference
+from api.callers import Callers
 from api.delivery import Deliveries
 from api.door import Door
 from api.feed import Feed
@@ -36,7 +37,6 @@ from api.reads import Reads
 from api.refusals import NotFound
 from api.release import VERSION
 from api.replies import public
-from api.security import Tokens
 from api.settings import Settings
 from api.survey import survey
 from api.titles import TITLES
@@ -75,12 +75,12 @@ def create_app(
     tail: Tail,
     scores: Scores,
     disclosure: Disclosure,
-    tokens: Tokens | None,
+    callers: Callers | None,
     settings: Settings,
     clock: Callable[[], datetime],
     folds: Mapping[str, Folds],
 ) -> FastAPI:
-    """The application over one ledger. `tokens` None: nobody can show who he is.
+    """The application over one ledger. `callers` None: nobody can show who he is.
 
     `folds` are the figures of the projections' followers in this process.
     """
@@ -92,7 +92,7 @@ def create_app(
         scores=scores,
         disclosure=disclosure,
         sheets=sheets,
-        tokens=tokens,
+        callers=callers,
         clock=clock,
     )
     health = Health(
@@ -102,10 +102,10 @@ def create_app(
         disclosure=disclosure,
         ready_lag_events=settings.ready_lag_events,
     )
-    deliveries = Deliveries(settings, tokens=tokens)
-    quarantine = QuarantineRoutes(ledger, tokens=tokens, max_body_bytes=settings.max_body_bytes)
+    deliveries = Deliveries(settings, callers=callers)
+    quarantine = QuarantineRoutes(ledger, callers=callers, max_body_bytes=settings.max_body_bytes)
     feed = Feed(
-        disclosure, tail, tokens=tokens, clock=clock, head=ledger.head, limit=settings.max_streams
+        disclosure, tail, callers=callers, clock=clock, head=ledger.head, limit=settings.max_streams
     )
 
     traffic = Traffic()
@@ -118,7 +118,7 @@ def create_app(
     app = FastAPI(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
-            *commands.routes(tokens=tokens, max_body_bytes=settings.max_body_bytes),
+            *commands.routes(callers=callers, max_body_bytes=settings.max_body_bytes),
             *reads.routes(),
             feed.route(),
             deliveries.route(),

@@ -19,9 +19,10 @@ from structlog.contextvars import bind_contextvars
 
 from api import openapi, problems
 from api.body import check_exact, read_json
+from api.callers import Callers, claims_of
 from api.query import check_query
 from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
-from api.security import Claims, Tokens, claims_of, header_values, not_allowed
+from api.security import Claims, Tokens, header_values, not_allowed
 from api.writes import WRITES, RegisterProvider, Write
 from ledger import events
 from ledger.appender import Key
@@ -78,15 +79,15 @@ class WriteRoute(APIRoute):
             await send(message)
 
 
-def routes(*, tokens: Tokens | None, max_body_bytes: int) -> list[APIRoute]:
+def routes(*, callers: Callers | None, max_body_bytes: int) -> list[APIRoute]:
     """The routes of all writes."""
-    return [_route(write, tokens, max_body_bytes) for write in WRITES]
+    return [_route(write, callers, max_body_bytes) for write in WRITES]
 
 
-def _route(write: Write, tokens: Tokens | None, max_body_bytes: int) -> APIRoute:
+def _route(write: Write, callers: Callers | None, max_body_bytes: int) -> APIRoute:
     async def endpoint(request: Request) -> Receipt:
-        claims = claims_of(request, tokens)
-        if claims is None or tokens is None:
+        claims = await claims_of(request, callers, "write")
+        if claims is None or callers is None:
             raise TokenMissing
         if claims.role not in write.roles:
             raise not_allowed(claims, write.does)
@@ -94,7 +95,7 @@ def _route(write: Write, tokens: Tokens | None, max_body_bytes: int) -> APIRoute
             write, request.path_params, await read_json(request, limit=max_body_bytes)
         )
         check_issuer(order.command, claims)
-        key = key_of(request, claims, tokens, order)
+        key = key_of(request, claims, callers.tokens, order)
         try:
             return await hand_in(request.app.state.desk, order, claims, key)
         except DuplicateFact as refusal:

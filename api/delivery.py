@@ -27,6 +27,7 @@ from structlog.contextvars import bind_contextvars
 from api import openapi
 from api.arrival import Arrival
 from api.body import UNREAD, media_type_of
+from api.callers import Callers, claims_of
 from api.commands import check_issuer
 from api.examples import LINE_EXAMPLE
 from api.intake.holding import Holding
@@ -47,7 +48,7 @@ from api.refusals import (
     TokenMissing,
     TooManyImports,
 )
-from api.security import Claims, Tokens, claims_of, header_values, not_allowed
+from api.security import Claims, Tokens, header_values, not_allowed
 from api.settings import Settings
 from api.writes import Write
 from ledger.errors import LedgerError, Words
@@ -98,8 +99,8 @@ DOCUMENTED: openapi.Json = {
 class Deliveries:
     """Takes in what is delivered; so many at once, and each so long."""
 
-    def __init__(self, settings: Settings, *, tokens: Tokens | None) -> None:
-        self._tokens = tokens
+    def __init__(self, settings: Settings, *, callers: Callers | None) -> None:
+        self._callers = callers
         self._max_bytes = settings.max_import_bytes
         self._max_at_once = settings.max_imports
         self.under_way = 0
@@ -110,8 +111,8 @@ class Deliveries:
 
     async def answer(self, request: Request) -> Response:
         """Take in one body."""
-        claims = claims_of(request, self._tokens)
-        if claims is None or self._tokens is None:
+        claims = await claims_of(request, self._callers, "write")
+        if claims is None or self._callers is None:
             raise TokenMissing
         if claims.role not in WRITERS:
             raise not_allowed(claims, DOES)
@@ -121,7 +122,8 @@ class Deliveries:
             language = language_of(request.headers.get("accept-language"))
             answers = LineAnswers(language, limit=self._max_bytes)
             stack.callback(answers.close)
-            await Delivery(request, claims, self._tokens, answers, self._max_bytes).take_in()
+            tokens = self._callers.tokens
+            await Delivery(request, claims, tokens, answers, self._max_bytes).take_in()
             headers = {"Content-Language": TAGS[language], **UNSTORED}
             return Answered(answers, headers, stack.pop_all())
 
@@ -222,7 +224,7 @@ class Delivery:
         return self._arrival.ended_by
 
     def _permit(self, write: Write, data: Data) -> None:
-        claims_of(self._request, self._tokens)
+        self._tokens.check_time(self._claims)
         if self._claims.role not in write.roles:
             raise not_allowed(self._claims, write.does)
         check_issuer(data, self._claims)

@@ -23,11 +23,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from api import lines, openapi
+from api.callers import Callers, claims_of
 from api.lines import PULLED, STREAM, Line
 from api.problems import AWAY
 from api.query import Operation
 from api.refusals import Flaw, SchemaBroken, TokenMissing, TooManyStreams, UnknownPosition
-from api.security import Tokens, claims_of
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import Unavailable, Words
@@ -69,14 +69,14 @@ class Feed:
         disclosure: Disclosure,
         tail: Tail,
         *,
-        tokens: Tokens | None,
+        callers: Callers | None,
         clock: Callable[[], datetime],
         head: Callable[[], int],
         limit: int,
     ) -> None:
         self._disclosure = disclosure
         self._tail = tail
-        self._tokens = tokens
+        self._callers = callers
         self._clock = clock
         self._head = head
         self.open = 0
@@ -96,7 +96,7 @@ class Feed:
         prefer: Annotated[str | None, Header(description=PREFER)] = None,
     ) -> Response:
         """One page of lines, or the stream."""
-        claims = claims_of(request, self._tokens)
+        claims = await claims_of(request, self._callers, "feed")
         if claims is None:
             raise TokenMissing
         reader = claims.reader

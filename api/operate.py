@@ -192,6 +192,7 @@ def serve(
     with interruptible():
         from api import journal
         from api.announcement import announce
+        from api.callers import Callers
         from api.serve import Ending, House, listen
         from api.serve import serve as serve_until_told
         from api.storage import database_of
@@ -210,7 +211,7 @@ def serve(
                     house,
                     listener,
                     settings,
-                    tokens=tokens,
+                    callers=None if tokens is None else Callers(tokens),
                     with_worker=not no_worker,
                     ending=ending,
                     announce=lambda: announce(house, listener, settings, tokens),

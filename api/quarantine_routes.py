@@ -16,6 +16,7 @@ from structlog.contextvars import bind_contextvars
 from api import lines, openapi, problems
 from api.answers import Answer
 from api.body import REFERENCE, read_json
+from api.callers import Callers, claims_of
 from api.examples import EXAMPLES
 from api.intake.quarantine import Held, Quarantine, State
 from api.intake.verdict import Verdicts
@@ -34,7 +35,7 @@ from api.quarantine_json import (
 from api.query import Operation
 from api.refusals import TokenMissing, UnknownRow
 from api.replies import reply
-from api.security import Claims, Tokens, claims_of, not_allowed
+from api.security import Claims, not_allowed
 from ledger.database import reading
 from ledger.errors import Words
 from ledger.handle import Desk
@@ -109,16 +110,16 @@ READS = {
 class QuarantineRoutes:
     """Answers everything that concerns the quarantine."""
 
-    def __init__(self, ledger: Ledger, *, tokens: Tokens | None, max_body_bytes: int) -> None:
+    def __init__(self, ledger: Ledger, *, callers: Callers | None, max_body_bytes: int) -> None:
         self._quarantine = Quarantine(ledger)
         self._verdicts: Verdicts | None = None
-        self._tokens = tokens
+        self._callers = callers
         self._max_body_bytes = max_body_bytes
 
     def decide_at(self, desk: Desk) -> None:
         """Where accepted rows are recorded: the desk of the event loop that serves."""
-        if self._tokens is not None:
-            self._verdicts = Verdicts(self._quarantine, desk, digest=self._tokens.digest)
+        if self._callers is not None:
+            self._verdicts = Verdicts(self._quarantine, desk, digest=self._callers.tokens.digest)
 
     def routes(self) -> list[Operation]:
         """The routes."""
@@ -146,7 +147,7 @@ class QuarantineRoutes:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """Rows in the order in which they came, those that wait where nothing else is asked."""
-        claims = self._reader(request)
+        claims = await self._reader(request)
         organisation = None if claims.role == AUDITOR else claims.organisation
         found = await reading(
             self._quarantine.listed,
@@ -165,7 +166,7 @@ class QuarantineRoutes:
 
     async def row(self, request: Request, id: Id) -> Response:
         """A row with its cells, its corrections and every step that was taken with it."""
-        claims = self._reader(request)
+        claims = await self._reader(request)
         held = await reading(self._quarantine.held, id)
         if held is None or (claims.role != AUDITOR and held.organisation != claims.organisation):
             raise UnknownRow(row=id)
@@ -197,8 +198,8 @@ class QuarantineRoutes:
         claims, verdicts, body = await self._asked(request, REJECTION)
         return await self._in_full(await verdicts.reject(id, claims.actor, body.why), claims)
 
-    def _reader(self, request: Request) -> Claims:
-        claims = claims_of(request, self._tokens)
+    async def _reader(self, request: Request) -> Claims:
+        claims = await claims_of(request, self._callers, "read")
         if claims is None:
             raise TokenMissing
         if claims.role not in (OFFICER, AUDITOR):
@@ -207,7 +208,7 @@ class QuarantineRoutes:
 
     async def _asked(self, request: Request, act: Act) -> tuple[Claims, Verdicts, RowVerdict]:
         """Who decides, at which desk, and what."""
-        claims = claims_of(request, self._tokens)
+        claims = await claims_of(request, self._callers, "write")
         if claims is None:
             raise TokenMissing
         if claims.role != OFFICER:

@@ -15,6 +15,7 @@ import orjson
 from fastapi import Path, Query, Request, Response
 
 from api import lines, openapi
+from api.callers import Callers, claims_of
 from api.parameters import After, AsOf, EventType, Identifier, MinPosition, day_of
 from api.query import Operation
 from api.refusals import (
@@ -27,7 +28,7 @@ from api.refusals import (
     UnknownType,
 )
 from api.replies import is_fresh, public, reply, unchanged, weak_tag
-from api.security import Tokens, claims_of, not_allowed
+from api.security import not_allowed
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
@@ -75,7 +76,7 @@ class Reads:
         scores: Scores,
         disclosure: Disclosure,
         sheets: Sheets,
-        tokens: Tokens | None,
+        callers: Callers | None,
         clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
@@ -84,7 +85,7 @@ class Reads:
         self._explanations = Explanations(scores)
         self._disclosure = disclosure
         self._sheets = sheets
-        self._tokens = tokens
+        self._callers = callers
         self._clock = clock
 
     def routes(self) -> list[Operation]:
@@ -112,7 +113,7 @@ class Reads:
         min_position: MinPosition = None,
     ) -> Response:
         """The explained score of a day: in full for whom it concerns, else the public one."""
-        reader = self._reader(request)
+        reader = await self._reader(request)
         subject = parse_identifier(identifier)
         today = local_day(self._clock())
         day = today if as_of is None else day_of(as_of)
@@ -129,7 +130,7 @@ class Reads:
 
     async def case(self, request: Request, identifier: Identifier, as_of: AsOf = None) -> Response:
         """What the score of a day is computed from, as `chengxin score` reads it."""
-        claims = claims_of(request, self._tokens)
+        claims = await claims_of(request, self._callers, "read")
         if claims is None:
             raise TokenMissing
         subject = parse_identifier(identifier)
@@ -183,7 +184,7 @@ class Reads:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """A provider's events in the order of the log, each as this reader may see it."""
-        reader = self._reader(request)
+        reader = await self._reader(request)
         subject = parse_identifier(identifier)
         media_type = lines.negotiate(request.headers.get("accept"), lines.PULLED)
         found = await reading(self._events, subject, after, limit, reader)
@@ -207,7 +208,7 @@ class Reads:
         self, request: Request, position: Annotated[int, Path(ge=1, le=2**53 - 1)]
     ) -> Response:
         """One event as this reader may see it."""
-        reader = self._reader(request)
+        reader = await self._reader(request)
         line = await reading(
             self._disclosure.line, position, reader, today=local_day(self._clock())
         )
@@ -285,8 +286,8 @@ class Reads:
             ),
         }
 
-    def _reader(self, request: Request) -> Reader:
-        claims = claims_of(request, self._tokens)
+    async def _reader(self, request: Request) -> Reader:
+        claims = await claims_of(request, self._callers, "read")
         return PUBLIC if claims is None else claims.reader
 
     async def _catch_up(self, wanted: int | None) -> None:

@@ -99,6 +99,14 @@ class TokensOff(TokenRefused):
     zh = "本服务未配置验证令牌的密钥，须由运维人员设置 CHENGXIN_KEY_DIR。"
 
 
+class ScopeMissing(LedgerError):
+    """The token or key may not {does}: it lacks the scope {scope}."""
+
+    code = "scope-missing"
+    status = 403
+    zh = "该令牌或密钥不得{does}：缺少范围 {scope}。"
+
+
 class DayNotPublic(LedgerError):
     """The public sees the score of {today}, today, only.
 

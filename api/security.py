@@ -3,7 +3,6 @@
 A token is a JWT signed with Ed25519 (RFC 9864; the deprecated name EdDSA is not accepted) that says
 in which role, for which organisation, and under which random reference its bearer acts. It names
 no person. Keys are files that only this user may read; two processes on one folder share them.
-Of HTTP it knows the `Authorization` header.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from fastapi import Request
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
-from structlog.contextvars import bind_contextvars
 
 from api import refusals
 from api.roles import ROLES
@@ -63,7 +61,8 @@ class NoToken(ValueError):
 class Claims:
     """What a verified token says of its bearer, as one who records and as one who reads.
 
-    Times are seconds since 1970.
+    Times are seconds since 1970. `scopes`: what the bearer is held to whatever his role; None: to
+    nothing.
     """
 
     issuer: str
@@ -72,6 +71,8 @@ class Claims:
     token_id: str
     not_before: int
     expires: int
+    leeway_seconds: int = 0
+    scopes: frozenset[str] | None = None
 
     @property
     def organisation(self) -> str:
@@ -87,6 +88,13 @@ class Claims:
     def ref(self) -> str:
         """The random reference that stands for the bearer."""
         return self.actor.ref
+
+    def check_time(self, now: float) -> None:
+        """Raises TokenExpired or TokenNotYetValid."""
+        if now >= self.expires + self.leeway_seconds:
+            raise refusals.TokenExpired
+        if now < self.not_before - self.leeway_seconds:
+            raise refusals.TokenNotYetValid
 
 
 class Tokens:
@@ -160,15 +168,19 @@ class Tokens:
         if claims is not None and claims.not_before <= now < claims.expires:
             return claims
         claims = claims or self._verify_anew(token)
-        if now >= claims.expires + self._leeway:
+        try:
+            claims.check_time(now)
+        except refusals.TokenExpired:
             self._verified.pop(token, None)
-            raise refusals.TokenExpired
-        if now < claims.not_before - self._leeway:
-            raise refusals.TokenNotYetValid
+            raise
         self._verified[token] = claims
         if len(self._verified) > MAX_CACHED_TOKENS:
             self._verified.popitem(last=False)
         return claims
+
+    def check_time(self, claims: Claims) -> None:
+        """Raises TokenExpired for a bearer whose time has passed since he came."""
+        claims.check_time(int(self._clock().timestamp()))
 
     def digest(self, *parts: bytes) -> bytes:
         """The keyed digest (HMAC-SHA-256) of a request, kept with its Idempotency-Key."""
@@ -204,6 +216,7 @@ class Tokens:
             token_id=given["jti"],
             not_before=max(given["nbf"], given["iat"]),
             expires=given["exp"],
+            leeway_seconds=self._leeway,
         )
 
 
@@ -211,24 +224,6 @@ def not_allowed(claims: Claims, what: Words) -> NotAllowed:
     """The refusal of what a role may not do."""
     role = Words(claims.role, ROLES[claims.role])
     return NotAllowed(role=role, organisation=claims.organisation, what=what)
-
-
-def claims_of(request: Request, tokens: Tokens | None) -> Claims | None:
-    """Who sent a request; None for somebody without a token. The log is told for whom he acts.
-
-    Raises a refusal of status 401: a token that is not good is never taken for none.
-    """
-    given = header_values(request, b"authorization")
-    if not given:
-        return None
-    if tokens is None:
-        raise refusals.TokensOff
-    scheme, _, token = given[0].partition(" ")
-    if len(given) > 1 or scheme.lower() != "bearer":
-        raise refusals.TokenMalformed
-    claims = tokens.verify(token.strip())
-    bind_contextvars(organisation=claims.organisation, role=claims.role)
-    return claims
 
 
 def header_values(request: Request, name: bytes) -> list[str]:

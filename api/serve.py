@@ -21,9 +21,9 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from api.app import create_app, make_server
+from api.callers import Callers
 from api.options import run as run_to_end
 from api.reach import Reach
-from api.security import Tokens
 from api.settings import Settings
 from api.terminal import INTERRUPTED, words
 from api.worker import work
@@ -167,7 +167,7 @@ def serve(
     listener: socket.socket,
     settings: Settings,
     *,
-    tokens: Tokens | None,
+    callers: Callers | None,
     with_worker: bool,
     ending: Ending,
     announce: Callable[[], None],
@@ -181,7 +181,7 @@ def serve(
         tail=house.tail,
         scores=house.scores,
         disclosure=house.disclosure,
-        tokens=tokens,
+        callers=callers,
         settings=settings,
         clock=house.clock,
         folds=house.follower.figures,

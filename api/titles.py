@@ -192,6 +192,11 @@ TITLES: dict[str, Title] = {
     "token-wrong-issuer": _title("Token of another issuer", "令牌签发方不符", NEW_TOKEN),
     "token-wrong-audience": _title("Token for another audience", "令牌受众不符", NEW_TOKEN),
     "tokens-off": _title("Tokens are off", "未启用令牌", TELL),
+    "scope-missing": _title(
+        "Scope missing",
+        "范围不足",
+        Words("Use a token or key that has the scope.", "请使用具有该范围的令牌或密钥。"),
+    ),
     "day-not-public": _title("Day not public", "该日评分不公开", NEW_TOKEN),
     "not-found": _title(
         "Not found", "没有内容", Words("See the operations at /docs.", "接口列表见 /docs。")

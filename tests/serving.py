@@ -21,6 +21,7 @@ import httpx2
 from fastapi import FastAPI
 
 from api.app import create_app, make_server
+from api.callers import Callers
 from api.security import Tokens
 from api.settings import Settings
 from api.storage import migrate_quarantine
@@ -125,6 +126,7 @@ def serving(
     opened: bool = True,
     with_tokens: bool = True,
     access_log: bool = False,
+    callers_of: Callable[[Tokens], Callers] = Callers,
     **settings: Any,
 ) -> Iterator[Served]:
     """A server over a database, in a thread of its own."""
@@ -153,7 +155,7 @@ def serving(
             tail=tail,
             scores=scores,
             disclosure=disclosure,
-            tokens=tokens if with_tokens else None,
+            callers=callers_of(tokens) if with_tokens else None,
             settings=chosen,
             clock=bounded,
             folds=follower.figures,

@@ -8,6 +8,7 @@ import json
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from joserfc import jws, jwt
 from joserfc.jwk import OKPKey, RSAKey
 
 from api import refusals
+from api.callers import Callers
 from api.roles import ROLES
 from api.security import (
     IDEMPOTENCY_KEY,
     MAX_CACHED_TOKENS,
     SIGNING_KEY,
+    Claims,
     KeyFileError,
     Tokens,
 )
@@ -414,3 +417,56 @@ def test_a_server_without_keys_refuses_every_token(
         problem(served.client.post("/v1/providers", json=body), 401, "token-missing")
         assert served.client.get("/v1/ledger").status_code == 200
         assert served.head() == 1
+
+
+# --- scopes --------------------------------------------------------------------------------------
+
+
+class Held(Callers):
+    """Holds every bearer to certain scopes, whatever he shows."""
+
+    def __init__(self, tokens: Tokens, *scopes: str) -> None:
+        super().__init__(tokens)
+        self._scopes = frozenset(scopes)
+
+    async def verify(self, token: str) -> Claims:
+        return replace(await super().verify(token), scopes=self._scopes)
+
+
+@pytest.mark.parametrize(
+    ("held_to", "allowed"),
+    [
+        ((), set()),
+        (("feed",), {"feed"}),
+        (("read",), {"read"}),
+        (("write", "feed"), {"write", "feed"}),
+    ],
+)
+def test_who_is_held_to_a_scope_gets_in_only_there(
+    databases: Callable[[], Database],
+    tmp_path: Path,
+    held_to: tuple[str, ...],
+    allowed: set[str],
+) -> None:
+    with serving(
+        databases(),
+        tmp_path / "keys",
+        Clock(),
+        new_ledger=new_ledger,
+        callers_of=lambda tokens: Held(tokens, *held_to),
+    ) as served:
+        doors = [
+            ("feed", served.get("/v1/feed", "registrar")),
+            ("read", served.get("/v1/events/1", "registrar")),
+            ("read", served.get("/v1/quarantine", "registrar")),
+            ("write", served.post("/v1/providers", {})),
+            ("write", served.post("/v1/imports", {})),
+            ("write", served.post("/v1/quarantine/1/rejection", {})),
+        ]
+        for scope, response in doors:
+            if scope in allowed:
+                assert response.status_code in (200, 415, 422), response.text
+            else:
+                assert problem(response, 403, "scope-missing")["facts"]["scope"] == scope
+        # What is open to everybody asks nobody.
+        assert served.get("/v1/ledger", "registrar").status_code == 200
