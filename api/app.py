@@ -22,6 +22,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 
 from api import commands, delivery, document, lines, openapi, problems, reference
+from api.accesses import Accesses
 from api.callers import Callers
 from api.delivery import Deliveries
 from api.door import Door
@@ -34,6 +35,7 @@ from api.quarantine_routes import MODELS as QUARANTINE_MODELS
 from api.quarantine_routes import QuarantineRoutes
 from api.query import Operation
 from api.reads import Reads
+from api.record import Record
 from api.refusals import NotFound
 from api.release import VERSION
 from api.replies import public
@@ -86,14 +88,9 @@ def create_app(
     """
     sheets = Sheets(ledger, scores, disclosure)
     pages = Pages(sheets, rulebooks=scores.rulebooks, clock=clock)
-    reads = Reads(
-        ledger,
-        tail,
-        scores=scores,
-        disclosure=disclosure,
-        sheets=sheets,
-        callers=callers,
-        clock=clock,
+    accesses = Accesses(ledger)
+    reads = read_routes(
+        ledger, tail, scores, disclosure, sheets, accesses, callers=callers, clock=clock
     )
     health = Health(
         ledger,
@@ -103,11 +100,18 @@ def create_app(
         ready_lag_events=settings.ready_lag_events,
     )
     deliveries = Deliveries(settings, callers=callers)
-    quarantine = QuarantineRoutes(ledger, callers=callers, max_body_bytes=settings.max_body_bytes)
-    feed = Feed(
-        disclosure, tail, callers=callers, clock=clock, head=ledger.head, limit=settings.max_streams
+    quarantine = QuarantineRoutes(
+        ledger, accesses=accesses, callers=callers, max_body_bytes=settings.max_body_bytes
     )
-
+    feed = Feed(
+        disclosure,
+        tail,
+        accesses=accesses,
+        callers=callers,
+        clock=clock,
+        head=ledger.head,
+        limit=settings.max_streams,
+    )
     traffic = Traffic()
     look = partial(survey, ledger, (scores.schema, disclosure.schema))
     networks = settings.metrics_networks()
@@ -119,7 +123,7 @@ def create_app(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
             *commands.routes(callers=callers, max_body_bytes=settings.max_body_bytes),
-            *reads.routes(),
+            *reads,
             feed.route(),
             deliveries.route(),
             *quarantine.routes(),
@@ -137,6 +141,39 @@ def create_app(
     problems.install(app)
     app.middleware_stack = door_of(app, settings, traffic)
     return app
+
+
+def read_routes(
+    ledger: Ledger,
+    tail: Tail,
+    scores: Scores,
+    disclosure: Disclosure,
+    sheets: Sheets,
+    accesses: Accesses,
+    *,
+    callers: Callers | None,
+    clock: Callable[[], datetime],
+) -> list[Operation]:
+    """The routes of everything that is read, but the feed and the quarantine."""
+    reads = Reads(
+        ledger,
+        tail,
+        scores=scores,
+        disclosure=disclosure,
+        sheets=sheets,
+        accesses=accesses,
+        callers=callers,
+        clock=clock,
+    )
+    record = Record(
+        ledger,
+        scores=scores,
+        disclosure=disclosure,
+        accesses=accesses,
+        callers=callers,
+        clock=clock,
+    )
+    return [*reads.routes(), *record.routes()]
 
 
 @asynccontextmanager

@@ -12,8 +12,10 @@ from fastapi import Request
 from structlog.contextvars import bind_contextvars
 
 from api import refusals
-from api.security import Claims, Tokens, header_values
+from api.security import Claims, Tokens, header_values, not_allowed
 from ledger.errors import Words
+from ledger.identity import parse_identifier
+from projections.rights import PUBLIC, File, Reader
 
 Scope = Literal["feed", "read", "write"]
 SCOPES: dict[Scope, Words] = {
@@ -54,3 +56,21 @@ async def claims_of(request: Request, callers: Callers | None, scope: Scope) -> 
     if claims.scopes is not None and scope not in claims.scopes:
         raise refusals.ScopeMissing(scope=scope, does=SCOPES[scope])
     return claims
+
+
+def reader_of(claims: Claims | None) -> Reader:
+    """Who reads: the bearer of a token, or the public."""
+    return PUBLIC if claims is None else claims.reader
+
+
+async def file_of(
+    request: Request, callers: Callers | None, identifier: str, what: Words
+) -> tuple[Claims, File]:
+    """Who asks to read all of a provider's file. Raises TokenMissing or NotAllowed."""
+    claims = await claims_of(request, callers, "read")
+    if claims is None:
+        raise refusals.TokenMissing
+    file = claims.reader.file(parse_identifier(identifier))
+    if file is None:
+        raise not_allowed(claims, what)
+    return claims, file

@@ -23,16 +23,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from api import lines, openapi
+from api.accesses import Accesses
 from api.callers import Callers, claims_of
 from api.lines import PULLED, STREAM, Line
 from api.problems import AWAY
 from api.query import Operation
 from api.refusals import Flaw, SchemaBroken, TokenMissing, TooManyStreams, UnknownPosition
+from api.security import Claims
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import Unavailable, Words
 from ledger.tail import Tail
-from projections.disclosure import Disclosure, Reader
+from projections.disclosure import Disclosure, Look
 
 PATH = "/v1/feed"
 MAX_LINES = 10_000
@@ -69,6 +71,7 @@ class Feed:
         disclosure: Disclosure,
         tail: Tail,
         *,
+        accesses: Accesses,
         callers: Callers | None,
         clock: Callable[[], datetime],
         head: Callable[[], int],
@@ -76,6 +79,7 @@ class Feed:
     ) -> None:
         self._disclosure = disclosure
         self._tail = tail
+        self._accesses = accesses
         self._callers = callers
         self._clock = clock
         self._head = head
@@ -99,20 +103,19 @@ class Feed:
         claims = await claims_of(request, self._callers, "feed")
         if claims is None:
             raise TokenMissing
-        reader = claims.reader
         media_type = lines.negotiate(request.headers.get("accept"), (*PULLED, STREAM))
         if media_type == STREAM and last_event_id is not None:
             after = position_of(last_event_id)
         if after > self._tail.position and after > (head := await reading(self._head)):
             raise UnknownPosition(position=after, head=head)
         if media_type == STREAM:
-            return EventStream(self.held(), self.events(request, reader, after, claims.expires))
-        found = await self._lines(after, limit, reader)
+            return EventStream(self.held(), self.events(request, claims, after))
+        found = await self._lines(after, limit, claims)
         wait = WAIT.search(prefer or "")
         if wait is not None and not found:
             seconds = min(int(wait[1]), MAX_WAIT_SECONDS, self._left(claims.expires))
             with self.held():
-                found = await self._wait(request, reader, Page(after, limit), seconds)
+                found = await self._wait(request, claims, Page(after, limit), seconds)
         reached = found[-1][0] if found else after
         response = lines.answer(found, media_type, path=PATH, limit=limit, after=reached)
         if wait is not None:
@@ -131,15 +134,23 @@ class Feed:
             self.open -= 1
 
     async def events(
-        self, request: Request, reader: Reader, position: int, expires: int
+        self, request: Request, claims: Claims, position: int
     ) -> AsyncGenerator[bytes, None]:
-        """The stream beyond a position, until the token expires or the server stops."""
+        """The stream beyond a position, until the token expires or the server stops.
+
+        What it opens is recorded once, before the first of it is given: from there without an end.
+        """
         stopping: asyncio.Event = request.app.state.stopping
+        expires, recorded = claims.expires, False
         pause = FIRST_PAUSE_SECONDS
         yield RETRY
         while not stopping.is_set() and (left := self._left(expires)) > 0:
             try:
-                found = await self._lines(position, STREAM_LINES, reader)
+                look = await self._look(position, STREAM_LINES, claims)
+                if not recorded:
+                    await self._accesses.of_lines(claims, "STREAM", look)
+                    recorded = look.opened
+                found = look.lines
             except (Unavailable, *AWAY):
                 # The client learns that we are still here; the lines come when they can.
                 yield HEARTBEAT
@@ -167,7 +178,7 @@ class Feed:
                 yield HEARTBEAT
 
     async def _wait(
-        self, request: Request, reader: Reader, page: Page, seconds: float
+        self, request: Request, claims: Claims, page: Page, seconds: float
     ) -> list[Line]:
         """Lines as soon as there are any, none when the time is over or the server stops.
 
@@ -184,16 +195,22 @@ class Feed:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 await self._news(page.after, left, stopping.wait(), disconnect(request))
-            found = await self._lines(page.after, page.limit, reader)
+            found = await self._lines(page.after, page.limit, claims)
         return found
 
     def _left(self, expires: int) -> float:
         """How many seconds a token is still good for."""
         return expires - self._clock().timestamp()
 
-    async def _lines(self, after: int, limit: int, reader: Reader) -> list[Line]:
+    async def _lines(self, after: int, limit: int, claims: Claims) -> list[Line]:
+        """Lines to be given out at once. Raises Unavailable where that cannot be recorded."""
+        look = await self._look(after, limit, claims)
+        await self._accesses.of_lines(claims, "FEED", look)
+        return look.lines
+
+    async def _look(self, after: int, limit: int, claims: Claims) -> Look:
         today = local_day(self._clock())
-        return await reading(self._disclosure.lines, after, limit, reader, today=today)
+        return await reading(self._disclosure.look, after, limit, claims.reader, today=today)
 
     async def _news(self, beyond: int, seconds: float, *or_else: Coroutine[Any, Any, Any]) -> int:
         """The known head, once it is beyond a position, or the time is over, or else.

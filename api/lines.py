@@ -73,6 +73,12 @@ def answer(
     return Response(body, headers=headers, media_type=media_type)
 
 
+def page(lines: Sequence[Line], media_type: str, *, path: str, limit: int) -> Response:
+    """A page of lines, with the way to the next one where it is full."""
+    after = lines[-1][0] if len(lines) == limit else None
+    return answer(lines, media_type, path=path, limit=limit, after=after)
+
+
 def next_link(path: str, **query: str | int) -> str:
     """The `Link` header to the next page (RFC 8288)."""
     return f'<{path}?{urlencode(query)}>; rel="next"'

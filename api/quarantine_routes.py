@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from structlog.contextvars import bind_contextvars
 
 from api import lines, openapi, problems
+from api.accesses import Accesses
 from api.answers import Answer
 from api.body import REFERENCE, read_json
 from api.callers import Callers, claims_of
@@ -40,13 +41,13 @@ from ledger.database import reading
 from ledger.errors import Words
 from ledger.handle import Desk
 from ledger.store import Ledger
+from projections.rights import Whose
 
 ROWS = "/v1/quarantine"
 ROW = ROWS + "/{id}"
 SEE = Words("see the quarantine", "查阅待核区")
 DECIDE = Words("decide rows in quarantine", "办理待核行")
 OFFICER = "registrar"
-AUDITOR = "auditor"
 Id = Annotated[int, Path(ge=1, le=2**53 - 1, description="The row's number.")]
 MODELS: tuple[type[BaseModel], ...] = (
     RowVerdict,
@@ -110,8 +111,11 @@ READS = {
 class QuarantineRoutes:
     """Answers everything that concerns the quarantine."""
 
-    def __init__(self, ledger: Ledger, *, callers: Callers | None, max_body_bytes: int) -> None:
+    def __init__(
+        self, ledger: Ledger, *, accesses: Accesses, callers: Callers | None, max_body_bytes: int
+    ) -> None:
         self._quarantine = Quarantine(ledger)
+        self._accesses = accesses
         self._verdicts: Verdicts | None = None
         self._callers = callers
         self._max_body_bytes = max_body_bytes
@@ -148,7 +152,8 @@ class QuarantineRoutes:
     ) -> Response:
         """Rows in the order in which they came, those that wait where nothing else is asked."""
         claims = await self._reader(request)
-        organisation = None if claims.role == AUDITOR else claims.organisation
+        everybodys = claims.reader.rights.quarantine is Whose.EVERYBODYS
+        organisation = None if everybodys else claims.organisation
         found = await reading(
             self._quarantine.listed,
             organisation,
@@ -157,7 +162,10 @@ class QuarantineRoutes:
             after=after,
             limit=limit + 1,
         )
-        answer = reply({"rows": [shown(one) for one in found[:limit]]}, claims.reader)
+        if given_out := found[:limit]:
+            numbers = given_out[0].id, given_out[-1].id
+            await self._accesses.record(claims, "QUARANTINE", *numbers)
+        answer = reply({"rows": [shown(one) for one in given_out]}, claims.reader)
         if len(found) > limit:
             asked = {"state": state, "import": name, "after": found[limit - 1].id, "limit": limit}
             given = {name: value for name, value in asked.items() if value}
@@ -168,7 +176,7 @@ class QuarantineRoutes:
         """A row with its cells, its corrections and every step that was taken with it."""
         claims = await self._reader(request)
         held = await reading(self._quarantine.held, id)
-        if held is None or (claims.role != AUDITOR and held.organisation != claims.organisation):
+        if held is None or not claims.reader.sees_rows_of(held.organisation):
             raise UnknownRow(row=id)
         return await self._in_full(held, claims)
 
@@ -202,7 +210,7 @@ class QuarantineRoutes:
         claims = await claims_of(request, self._callers, "read")
         if claims is None:
             raise TokenMissing
-        if claims.role not in (OFFICER, AUDITOR):
+        if claims.reader.rights.quarantine is Whose.NOBODYS:
             raise not_allowed(claims, SEE)
         return claims
 
@@ -222,6 +230,7 @@ class QuarantineRoutes:
 
     async def _in_full(self, held: Held, claims: Claims) -> Response:
         steps = await reading(self._quarantine.steps, held.id)
+        await self._accesses.record(claims, "QUARANTINE", held.id, held.id)
         return reply(shown_in_full(held, steps), claims.reader)
 
 

@@ -12,34 +12,32 @@ from datetime import date, datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Path, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api import lines, openapi
-from api.callers import Callers, claims_of
-from api.parameters import After, AsOf, EventType, Identifier, MinPosition, day_of
+from api.accesses import Accesses
+from api.callers import Callers, claims_of, file_of, reader_of
+from api.parameters import AsOf, EventType, Identifier, MinPosition, day_of
 from api.query import Operation
 from api.refusals import (
     Behind,
     DayNotPublic,
     Flaw,
     SchemaBroken,
-    TokenMissing,
-    UnknownPosition,
     UnknownType,
 )
 from api.replies import is_fresh, public, reply, unchanged, weak_tag
-from api.security import not_allowed
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import LedgerNotOpened, UnknownProvider, Words
-from ledger.events import RULEBOOK_STREAM
 from ledger.fields import PRINTABLE, UNPRINTABLE
 from ledger.identity import parse_identifier
 from ledger.store import Ledger, Stored
 from ledger.tail import Tail
 from ledger.vocabulary import EVENT_TYPES, json_schema
-from projections.disclosure import PUBLIC, Disclosure, Reader
+from projections.disclosure import Disclosure
 from projections.explained import Explanations
+from projections.rights import File
 from projections.scores import Scores
 from projections.sheet import Sheets
 
@@ -76,6 +74,7 @@ class Reads:
         scores: Scores,
         disclosure: Disclosure,
         sheets: Sheets,
+        accesses: Accesses,
         callers: Callers | None,
         clock: Callable[[], datetime],
     ) -> None:
@@ -85,6 +84,7 @@ class Reads:
         self._explanations = Explanations(scores)
         self._disclosure = disclosure
         self._sheets = sheets
+        self._accesses = accesses
         self._callers = callers
         self._clock = clock
 
@@ -95,8 +95,6 @@ class Reads:
             for path, endpoint in (
                 ("/v1/providers/{identifier}/score", self.score),
                 ("/v1/providers/{identifier}/case", self.case),
-                ("/v1/providers/{identifier}/events", self.events),
-                ("/v1/events/{position}", self.event),
                 ("/v1/disclosure/providers", self.search),
                 ("/v1/disclosure/providers/{identifier}", self.sheet),
                 ("/v1/schemas", self.schemas),
@@ -113,40 +111,40 @@ class Reads:
         min_position: MinPosition = None,
     ) -> Response:
         """The explained score of a day: in full for whom it concerns, else the public one."""
-        reader = await self._reader(request)
+        claims = await claims_of(request, self._callers, "read")
+        reader = reader_of(claims)
         subject = parse_identifier(identifier)
         today = local_day(self._clock())
         day = today if as_of is None else day_of(as_of)
-        full = reader.sees_all_of(subject)
-        if not full and day != today:
+        file = reader.file(subject)
+        if file is None and day != today:
             raise DayNotPublic(today=today, asked=day)
         await self._catch_up(min_position)
-        if not full:
+        if file is None or claims is None:
             return public(request, await reading(self._public_score, subject, day), reader)
         tag = await reading(self._tag, subject, day)
         if tag is not None and is_fresh(request, tag.removeprefix("W/")):
             return unchanged(tag, reader)
-        return reply(await reading(self._full_score, subject, day), reader, tag=tag)
+        position, text = await reading(self._full_score, file, day)
+        await self._accesses.record(claims, "SCORE", 1, position, subject=subject, as_of=day)
+        return reply(text, reader, tag=tag)
 
     async def case(self, request: Request, identifier: Identifier, as_of: AsOf = None) -> Response:
         """What the score of a day is computed from, as `chengxin score` reads it."""
-        claims = await claims_of(request, self._callers, "read")
-        if claims is None:
-            raise TokenMissing
-        subject = parse_identifier(identifier)
-        if not claims.reader.sees_all_of(subject):
-            raise not_allowed(claims, READ_THE_FACTS)
+        claims, file = await file_of(request, self._callers, identifier, READ_THE_FACTS)
         today = local_day(self._clock())
         day = today if as_of is None else day_of(as_of)
-        found = await reading(self._scores.case, subject, as_of=day, known_at=today)
+        found = await reading(self._scores.case, file, as_of=day, known_at=today)
         if found is None:
-            raise UnknownProvider(provider=subject)
-        return reply(found, claims.reader)
+            raise UnknownProvider(provider=file.subject)
+        position, case = found
+        await self._accesses.record(claims, "CASE", 1, position, subject=file.subject, as_of=day)
+        return reply(case, claims.reader)
 
-    def _full_score(self, subject: str, day: date) -> bytes:
-        found = self._explanations.json(subject, as_of=day, today=local_day(self._clock()))
+    def _full_score(self, file: File, day: date) -> tuple[int, bytes]:
+        found = self._explanations.json(file, as_of=day, today=local_day(self._clock()))
         if found is None:
-            raise UnknownProvider(provider=subject)
+            raise UnknownProvider(provider=file.subject)
         return found
 
     def _public_score(self, subject: str, day: date) -> dict[str, Any]:
@@ -175,49 +173,6 @@ class Reads:
         rules = self._scores.rulebooks(position)
         today = local_day(self._clock())
         return weak_tag(repr((subject, last, day, today, rules.version, rules.of(day).version)))
-
-    async def events(
-        self,
-        request: Request,
-        identifier: Identifier,
-        after: After = 0,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    ) -> Response:
-        """A provider's events in the order of the log, each as this reader may see it."""
-        reader = await self._reader(request)
-        subject = parse_identifier(identifier)
-        media_type = lines.negotiate(request.headers.get("accept"), lines.PULLED)
-        found = await reading(self._events, subject, after, limit, reader)
-        following = found[-1][0] if len(found) == limit else None
-        path = f"/v1/providers/{subject}/events"
-        return lines.answer(found, media_type, path=path, limit=limit, after=following)
-
-    def _events(self, subject: str, after: int, limit: int, reader: Reader) -> list[lines.Line]:
-        found = self._disclosure.lines(
-            after, limit, reader, today=local_day(self._clock()), subject=subject
-        )
-        if found:
-            return found
-        if self._scores.current(subject) is None:
-            raise UnknownProvider(provider=subject)
-        if after > (head := self._ledger.head()):
-            raise UnknownPosition(position=after, head=head)
-        return found
-
-    async def event(
-        self, request: Request, position: Annotated[int, Path(ge=1, le=2**53 - 1)]
-    ) -> Response:
-        """One event as this reader may see it."""
-        reader = await self._reader(request)
-        line = await reading(
-            self._disclosure.line, position, reader, today=local_day(self._clock())
-        )
-        if line is None:
-            head = await reading(self._ledger.head)
-            if position <= head:
-                raise Behind(wanted=position, position=position - 1, lag=head - position + 1)
-            raise UnknownPosition(position=position, head=head)
-        return reply(line, reader)
 
     async def search(
         self,
@@ -281,14 +236,10 @@ class Reads:
             "purpose": rules.opening.purpose,
             "head": self._ledger.head(),
             "rulebooks": sorted(
-                map(rulebook_in, self._ledger.read_stream(RULEBOOK_STREAM)),
+                map(rulebook_in, self._disclosure.rulebooks()),
                 key=lambda one: str(one["in_force_from"]),
             ),
         }
-
-    async def _reader(self, request: Request) -> Reader:
-        claims = await claims_of(request, self._callers, "read")
-        return PUBLIC if claims is None else claims.reader
 
     async def _catch_up(self, wanted: int | None) -> None:
         """Wait until both projections have reached a position. Raises Behind."""

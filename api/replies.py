@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 
-from projections.disclosure import PUBLIC, Reader
+from projections.rights import PUBLIC, Reader
 
 
 def reply(content: object, reader: Reader = PUBLIC, *, tag: str | None = None) -> Response:

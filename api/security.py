@@ -30,7 +30,7 @@ from api import refusals
 from api.roles import ROLES
 from ledger.errors import InvalidIdentifier, NotAllowed, Words
 from ledger.identity import Actor, parse_identifier
-from projections.disclosure import Reader
+from projections.rights import Reader
 
 ALGORITHM = "Ed25519"
 SIGNING_KEY = "token-signing-key.pem"

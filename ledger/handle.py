@@ -227,7 +227,7 @@ class Desk:
                     await self._catch_up(kept)
                     fresh = True
                     continue
-                entries = [_entry(event) for event in draft.events]
+                entries = [entry_of(event) for event in draft.events]
                 try:
                     answer = await self.ledger.appender.append_async(entries, intent.key)
                 except errors.WrongVersion as error:
@@ -328,7 +328,8 @@ def _decide(command: Data, bench: Bench, state: provider.Provider) -> Sequence[D
     return provider.decide(state, command, bench)
 
 
-def _entry(event: Event) -> Entry:
+def entry_of(event: Event) -> Entry:
+    """An event as the appender takes it. Raises EventTooLarge."""
     state, time_at = event.encode()
     return Entry(event.stream, event.version, event.id, event.type, state, time_at)
 

@@ -1,13 +1,12 @@
 """What may be shown to whom, now: the one place that every door asks.
 
 The public sees an item on a day when it is served, singly publishable, within its publicity
-period, and neither overturned, repaired nor removed. That is decided here from the items table
-and the day, so that an item goes out of sight on its last day even if no worker runs. Officers
-and auditors see every event, a provider every event of its own stream. For what is not shown
-everyone else gets a stub in the whole feed: its position and a reason, nothing that tells whose it
-is. In the stream of one provider even a stub would tell that and how often, so there everyone else
-gets only what is shown. Lines end at the projection's own position: an event that has not been
-judged yet is not served to anybody who is not entitled to all.
+period, and neither overturned, repaired nor removed. That is decided from the items table and the
+day, so that an item goes out of sight on its last day even if no worker runs. Who sees more is in
+`rights.py`, with the judgement itself; here is what it needs to know. For what is not shown there
+is a stub in the whole feed. In the stream of one provider even a stub would tell whose it is and
+how often, so there everyone gets only what is shown. Lines end before the first event whose item
+this projection has not taken in yet, unless the reader has a right to it.
 
 How a copy of the feed stays equal to the public view, and what a line is: `docs/events.md`.
 """
@@ -17,37 +16,31 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import orjson
 from psycopg import Cursor
 
 from ledger.envelope import TYPE_PREFIX
-from ledger.events import provider_stream
+from ledger.events import RULEBOOK_STREAM, provider_stream
 from ledger.store import Ledger, Parsed, Stored
 from projections.facts import meaning_of
 from projections.item import ITEM_COLUMNS, Item, item_of
+from projections.outline import Outline, outline_of
+from projections.rights import (
+    ACCESS_RECORDED,
+    PUBLIC,
+    WITHDRAWALS,
+    Reader,
+    Stub,
+    judge,
+    needs_item,
+)
 from projections.rows import copying
 from projections.runner import progress_of
 from projections.together import Take
 
-ALL_ROLES = frozenset(
-    {
-        "registrar",
-        "inspector",
-        "case_officer",
-        "legal_reviewer",
-        "decision_maker",
-        "mediator",
-        "auditor",
-        "privacy_officer",
-        "rulebook_editor",
-    }
-)
-"""Officers and auditors: they see every event."""
 REPAIR_REVOKED = "repair.revoked.v1"
 CHANGES = {
     "decision.suspended.v1": ("suspended", True),
@@ -63,51 +56,26 @@ CHANGES = {
     "publicity.ended.v1": ("ended", True),
 }
 """What each act does to the item: the column and its new value."""
-OPEN = frozenset(
-    {
-        "ledger.opened.v1",
-        "rulebook.published.v1",
-        "provider.registered.v1",
-        "provider.admitted.v1",
-        "provider.suspended.v1",
-        "provider.resumed.v1",
-        "provider.exited.v1",
-    }
-)
-"""What is no item and no act on one, and shown where the event itself is public.
-
-A type that stands in none of these tables is withheld until somebody has decided.
-"""
-WITHDRAWALS = frozenset(
-    {
-        "repair.granted.v1",
-        "decision.overturned.v1",
-        "reward.revoked.v1",
-        "severe_list.removed.v1",
-        "qualification.revoked.v1",
-        "publicity.ended.v1",
-    }
-)
-"""The acts that take an item out of the public view (a revoked repair no longer does)."""
 BATCH_EVENTS = 500
 """How many events of a stream are read at once for those who see only some of them."""
+PUBLIC_END = b'"visibility":"public"}'
+ACCESS_END = b'"type":"%b%b","visibility":"party"}' % (
+    TYPE_PREFIX.encode(),
+    ACCESS_RECORDED.encode(),
+)
+"""How stored bytes end: `type` and `visibility` are the last of their sorted keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """Who asks: the role, and the organisation (for a provider its identifier)."""
+class Look(NamedTuple):
+    """What a reader gets of the log: positions and lines, in order.
 
-    role: str
-    organisation: str
+    `opened`: whether there is something among them that the public does not see today, records of
+    access aside; `subject`: the provider whose alone all of that is.
+    """
 
-    def sees_all_of(self, subject: str | None) -> bool:
-        """Whether this reader may see every event of a provider (None: of everything)."""
-        if self.role in ALL_ROLES:
-            return True
-        return self.role == "provider" and subject is not None and subject == self.organisation
-
-
-PUBLIC = Reader("public", "")
+    lines: list[tuple[int, bytes]]
+    opened: bool = False
+    subject: str | None = None
 
 
 class Disclosure:
@@ -189,7 +157,7 @@ class Disclosure:
         )
         return list(map(Item._make, self._ledger.rows(query.encode(), [today, limit])))
 
-    def lines(
+    def look(
         self,
         after: int,
         limit: int,
@@ -197,83 +165,139 @@ class Disclosure:
         *,
         today: date,
         subject: str | None = None,
-    ) -> list[tuple[int, bytes]]:
-        """Up to `limit` lines after a position, each as this reader may see it."""
-        stream = None if subject is None else provider_stream(subject)
-        if reader.sees_all_of(subject):
-            return [(one.position, _line(one)) for one in self._read(stream, after, limit)]
-        if stream is None:
-            judged = self._judge(self._read(None, after, limit), reader, today)
-            return [
-                (one.position, _line(one) if stub is None else _stub_line(one, stub))
-                for one, stub in judged
-            ]
-        lines: list[tuple[int, bytes]] = []
+        accesses: bool = False,
+    ) -> Look:
+        """Up to `limit` lines after a position, each as this reader may see it.
+
+        Of all events, or of a provider's stream, or (`accesses`) of who looked at its file.
+        """
+
+        def read(after: int, limit: int) -> list[Stored]:
+            if subject is None:
+                return self._ledger.read(after, limit)
+            if accesses:
+                return self._ledger.read_accesses_after(subject, after, limit)
+            return self._ledger.read_stream_after(provider_stream(subject), after, limit)
+
+        if reader.sees_everything:
+            stored = read(after, limit)
+            opened = self._beyond_public(stored, today)
+            return Look([(one.position, _line(one)) for one in stored], opened, _whose(stored))
+        if subject is None:
+            judged = self._judge(read(after, limit), reader, today)
+            lines = [(one.stored.position, one.line()) for one in judged]
+            return self._look(lines, [one for one in judged if one.stub is None], reader, today)
+        shown: list[_Judged] = []
         batch, more = max(limit, BATCH_EVENTS), True
-        while more and len(lines) < limit:
-            stored = self._read(stream, after, batch)
+        while more and len(shown) < limit:
+            stored = read(after, batch)
             judged = self._judge(stored, reader, today)
-            lines += [(one.position, _line(one)) for one, stub in judged if stub is None]
+            shown += [one for one in judged if one.stub is None]
             # Short of what was read: the end of the stream, or of what is judged.
             more = len(judged) == batch
             after = stored[-1].position if stored else after
-        return lines[:limit]
+        del shown[limit:]
+        lines = [(one.stored.position, one.line()) for one in shown]
+        return self._look(lines, shown, reader, today)
 
-    def _read(self, stream: str | None, after: int, limit: int) -> list[Stored]:
-        if stream is None:
-            return self._ledger.read(after, limit)
-        return self._ledger.read_stream_after(stream, after, limit)
+    def line(self, position: int, reader: Reader, *, today: date) -> Look:
+        """The line of one position; none beyond the end."""
+        look = self.look(position - 1, 1, reader, today=today)
+        return look if look.lines and look.lines[0][0] == position else Look([])
 
-    def line(self, position: int, reader: Reader, *, today: date) -> bytes | None:
-        """The line of one position, or None beyond the end."""
-        lines = self.lines(position - 1, 1, reader, today=today)
-        return lines[0][1] if lines and lines[0][0] == position else None
+    def rulebooks(self) -> list[Stored]:
+        """The events that hold the rulebooks, which are everybody's."""
+        return self._ledger.read_stream(RULEBOOK_STREAM)
 
-    def _judge(
-        self, stored: Sequence[Stored], reader: Reader, today: date
-    ) -> list[tuple[Stored, dict[str, str] | None]]:
-        """What has been judged of `stored`, each with the stub to give instead, if any."""
-        position = self.position()
-        stored = [one for one in stored if one.position <= position]
-        about = [_about(one) for one in stored]
-        query = f"{self._items} WHERE position = ANY(%s) OR id = ANY(%s)"
-        asked = [[one.key for one in about if isinstance(one.key, kind)] for kind in (int, UUID)]
-        rows = self._ledger.rows(query.encode(), asked) if stored else []
-        items: dict[int | UUID, Item] = {}
-        for item in self._as_withdrawn(list(map(Item._make, rows)), position):
-            items[item.position] = items[item.id] = item
-        return [
-            (
-                one,
-                None
-                if reader.sees_all_of(what.subject)
-                else _stub(what, items.get(what.key), today),
+    def _look(
+        self,
+        lines: list[tuple[int, bytes]],
+        shown: Sequence[_Judged],
+        reader: Reader,
+        today: date,
+    ) -> Look:
+        by_right = [one.stored for one in shown if reader.may_see(one.outline)]
+        return Look(lines, self._beyond_public(by_right, today), _whose(by_right))
+
+    def _beyond_public(self, stored: Sequence[Stored], today: date) -> bool:
+        """Whether the public does not see one of these events, records of access aside."""
+        undecided: list[Stored] = []
+        for one in stored:
+            if one.state.endswith(PUBLIC_END):
+                undecided.append(one)
+            elif not one.state.endswith(ACCESS_END):
+                return True
+        judged = self._judge(undecided, PUBLIC, today)
+        return len(judged) < len(undecided) or any(one.stub is not None for one in judged)
+
+    def _judge(self, stored: Sequence[Stored], reader: Reader, today: date) -> list[_Judged]:
+        """What has been judged of `stored`, or needs no judging for this reader."""
+        outlines = [outline_of(one.state) for one in stored]
+        if reader.rights.looks_at_target:
+            outlines = self._with_targets(outlines)
+        asked = [needs_item(outline, reader) for outline in outlines]
+        items: dict[int | str, Item] = {}
+        if True in asked:
+            position = self.position()
+            beyond = (n for n, one in enumerate(stored) if asked[n] and one.position > position)
+            stored = stored[: next(beyond, len(stored))]
+            items = self._items_of(
+                [one.position for one, needed in zip(stored, asked, strict=False) if needed],
+                [one.target for one, needed in zip(outlines, asked, strict=True) if needed],
+                position,
             )
-            for one, what in zip(stored, about, strict=True)
+        return [
+            _Judged(
+                one,
+                outline,
+                judge(outline, reader, items.get(outline.target or one.position), today),
+            )
+            for one, outline in zip(stored, outlines, strict=False)
+        ]
+
+    def _items_of(
+        self, positions: Sequence[int], targets: Sequence[str | None], position: int
+    ) -> dict[int | str, Item]:
+        """The items of events by their position, and those that events work on by their id."""
+        query = f"{self._items} WHERE position = ANY(%s) OR id = ANY(%s::uuid[])"
+        ids = [target for target in targets if target is not None]
+        rows = self._ledger.rows(query.encode(), [list(positions), ids])
+        items: dict[int | str, Item] = {}
+        for item in self._as_withdrawn(list(map(Item._make, rows)), position):
+            items[item.position] = items[str(item.id)] = item
+        return items
+
+    def _with_targets(self, outlines: Sequence[Outline]) -> list[Outline]:
+        """The outlines, each with that of the event it works on."""
+        wanted = {one.target for one in outlines if one.target is not None}
+        on = self._ledger.read_ids(wanted) if wanted else {}
+        return [
+            one._replace(on=outline_of(on[one.target])) if one.target in on else one
+            for one in outlines
         ]
 
 
-class _About(NamedTuple):
-    """What is judged of an event; the rest of it is let go, since there may be thousands.
+class _Judged(NamedTuple):
+    """An event, and what a reader gets in its place: None where it gets the event itself."""
 
-    `key`: the item it is about, an earlier one by its id, or its own by its position.
-    """
+    stored: Stored
+    outline: Outline
+    stub: Stub | None
 
-    type: str
-    visibility: str
-    subject: str | None
-    key: int | UUID
+    def line(self) -> bytes:
+        """The line of the event or of its stub."""
+        return _line(self.stored) if self.stub is None else _stub_line(self.stored, self.stub)
 
 
-def _about(stored: Stored) -> _About:
-    envelope = orjson.loads(stored.state)
-    target = envelope["data"].get("target")
-    return _About(
-        envelope["type"].removeprefix(TYPE_PREFIX),
-        envelope["visibility"],
-        envelope.get("subject"),
-        UUID(target) if target else stored.position,
-    )
+def _whose(stored: Iterable[Stored]) -> str | None:
+    """The provider whom events are about; None for none, or for several."""
+    found: str | None = None
+    for one in stored:
+        subject = outline_of(one.state).subject
+        if subject is not None and found not in (None, subject):
+            return None
+        found = found or subject
+    return found
 
 
 def _items(
@@ -291,22 +315,6 @@ def _items(
         if change is not None:
             column, value = change
             changes[column][envelope["data"]["target"]] = value
-
-
-def _stub(what: _About, item: Item | None, today: date) -> dict[str, str] | None:
-    """What the public gets in place of an event; None where it gets the event itself."""
-    if what.visibility != "public":
-        return {"withheld": "not-public"}
-    if what.type in OPEN:
-        return None
-    if item is None:
-        return {"withheld": "not-public"}
-    reason = item.withheld(today)
-    if reason is None:
-        return None
-    if what.type in WITHDRAWALS:
-        return {"withheld": what.type, "retracts": f"{item.position:020d}"}
-    return {"withheld": reason}
 
 
 def _line(stored: Stored) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from projections.forecast import score_until
+from projections.rights import File
 from projections.scores import Scores
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -57,9 +58,12 @@ class Explanations:
         self._scores = scores
         self._memory = Memory(MAX_BYTES)
 
-    def json(self, subject: str, *, as_of: date, today: date) -> bytes | None:
-        """What `Scores.explain` gives, for its `audience`, as JSON. Raises psycopg.Error."""
-        scores = self._scores
+    def json(self, file: File, *, as_of: date, today: date) -> tuple[int, bytes] | None:
+        """What `Scores.explain` gives, for its `audience`, as JSON, and up to which position.
+
+        None for an unknown provider. Raises psycopg.Error.
+        """
+        scores, subject = self._scores, file.subject
         # First the position: a fact that came in before it moves the row on, and the key with it.
         position = scores.position()
         current = scores.current(subject)
@@ -88,7 +92,7 @@ class Explanations:
 
         # Before that the tables are ahead of the position, and what is read fits no key.
         fits = last <= position
-        return b'%b,%b,"facts":%b}' % (
+        return position, b'%b,%b,"facts":%b}' % (
             orjson.dumps(head)[:-1],
             self._remembered((subject, last, as_of, rules), score, fits=fits)[1:-1],
             self._remembered((subject, last), sources, fits=fits),

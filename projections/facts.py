@@ -111,6 +111,7 @@ SCORING_ACTS = {
     if issubclass(event, Later) and event is not QualificationRevoked
 }
 MEANINGS: dict[str, Callable[[Envelope], list[FactObject]]] = {
+    "access.recorded.v1": _nothing,
     "ledger.opened.v1": _nothing,
     "rulebook.published.v1": _nothing,
     "provider.registered.v1": _nothing,

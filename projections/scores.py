@@ -20,13 +20,14 @@ from psycopg import Cursor
 from ledger.calendar import SHANGHAI
 from ledger.envelope import TYPE_PREFIX, from_envelope
 from ledger.errors import LedgerNotOpened
-from ledger.events import RULEBOOK_STREAM
+from ledger.events import RULEBOOK_STREAM, provider_stream
 from ledger.rulebook import Rulebooks, evolve
 from ledger.scale import Scales
 from ledger.store import Ledger, Parsed, Stored
 from projections.case import Fact
 from projections.facts import facts_of, read_fact
 from projections.forecast import score_until, summarise
+from projections.rights import File
 from projections.rows import copying
 from projections.runner import progress_of
 from projections.together import Take
@@ -34,6 +35,7 @@ from projections.together import Take
 SETTLE_PROVIDERS = 2_000
 STREAM_PROVIDERS = 20
 RULEBOOK_SOURCE = f"/streams/{RULEBOOK_STREAM}"
+PROVIDER_SOURCE = f"/streams/{provider_stream('')}"
 REGISTERED = "provider.registered.v1"
 STATUS = {
     REGISTERED: "registered",
@@ -243,17 +245,18 @@ class Scores:
         about = {one.position: about_event(one) for one in stored}
         return {id: about[at] for id, at in told}
 
-    def case(self, subject: str, *, as_of: date, known_at: date) -> dict[str, Any] | None:
+    def case(self, file: File, *, as_of: date, known_at: date) -> tuple[int, dict[str, Any]] | None:
         """What the score of a day is computed from, as the offline command reads it.
 
-        None for an unknown provider.
+        With the position up to which it is; None for an unknown provider.
         """
+        subject = file.subject
         current = self.current(subject)
         if current is None or current["score"] is None:
             return None
         position = self.position()
         rows = self._ledger.rows(self._facts, [subject, position, position])
-        return {
+        return position, {
             "facts": [orjson.loads(row[0]) for row in rows],
             "rulebooks": [book.scoring for book in self.rulebooks(position).books],
             "as_of": as_of.isoformat(),
@@ -300,7 +303,8 @@ class _Told:
             if envelope["source"] == RULEBOOK_SOURCE:
                 self.rules = True
             subject = envelope.get("subject")
-            if subject is None:
+            if subject is None or envelope["source"] != f"{PROVIDER_SOURCE}{subject}":
+                # What is no part of the provider's own record, as who looked at it, moves nothing.
                 continue
             self._note(subject, position, envelope)
             for fact in found:

@@ -30,6 +30,7 @@ from ledger.provider import Provider, evolve
 from ledger.rulebook import Rulebooks
 from ledger.store import Ledger
 from projections.disclosure import Disclosure
+from projections.rights import File, Reader
 from projections.runner import Projection, advance, migrate_projections
 from projections.scores import Scores
 from projections.sheet import Sheets
@@ -278,3 +279,23 @@ def second_tables(database: Database, name: str) -> str:
 def envelopes_of(ledger: Ledger) -> list[dict[str, Any]]:
     """Every stored event, parsed, in order."""
     return [orjson.loads(one.state) for one in ledger.read(0, 1_000_000)]
+
+
+def whole_file(subject: str) -> File:
+    """The file of a provider, as an auditor opens it."""
+    file = Reader("auditor", "CN-AUDIT-1").file(subject)
+    assert file is not None
+    return file
+
+
+def lines_of(
+    disclosure: Disclosure, after: int, limit: int, reader: Reader, **asked: Any
+) -> list[tuple[int, bytes]]:
+    """The lines that a reader gets."""
+    return disclosure.look(after, limit, reader, **asked).lines
+
+
+def line_of(disclosure: Disclosure, position: int, reader: Reader, *, today: date) -> bytes | None:
+    """The line of one position that a reader gets; None where there is none."""
+    found = disclosure.line(position, reader, today=today).lines
+    return found[0][1] if found else None

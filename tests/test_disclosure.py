@@ -16,18 +16,14 @@ from ledger.events import Data, provider_stream
 from ledger.handle import Receipt
 from ledger.store import Ledger
 from ledger.vocabulary import EVENT_TYPES
-from projections import disclosure
-from projections.disclosure import (
-    CHANGES,
-    PUBLIC,
-    Disclosure,
-    Reader,
-)
+from projections import disclosure, rights
+from projections.disclosure import CHANGES, Disclosure
 from projections.item import KINDS
+from projections.rights import OPEN, PUBLIC, Reader
 from projections.runner import advance
 from tests import given
 from tests.conftest import Clock, Run
-from tests.histories import Author, World, second_tables, world_of
+from tests.histories import Author, World, line_of, lines_of, second_tables, world_of
 
 DAY_ENDED = date(2026, 3, 5)
 """`public_until` of what ends here: the first day on which it is no longer shown."""
@@ -85,10 +81,12 @@ for _kind, _shown in SHOWN_SINGLY.items():
             STATES[_kind] += ("publicity ended by event", "publicity ended by date")
 
 OFFICERS = (
-    *("registrar", "inspector", "case_officer", "legal_reviewer", "decision_maker"),
-    *("mediator", "auditor", "privacy_officer", "rulebook_editor"),
+    *("registrar", "inspector", "case_officer", "legal_reviewer", "decision_maker", "auditor"),
 )
-OTHERS = ("public", "subscriber", "client", "platform", "association", "trainer", "Registrar", "")
+OTHERS = (
+    *("public", "subscriber", "client", "platform", "association", "trainer", "Registrar", ""),
+    *("privacy_officer", "rulebook_editor"),
+)
 READERS: dict[Reader, bool] = {
     **{Reader(role, "CN-REG-1"): True for role in OFFICERS},
     **{Reader(role, given.PROVIDER): False for role in OTHERS},
@@ -244,8 +242,13 @@ def pages(
 ) -> list[tuple[int, bytes]]:
     """All lines of a feed, page by page."""
     lines: list[tuple[int, bytes]] = []
-    while page := world.disclosure.lines(
-        lines[-1][0] if lines else 0, limit, reader, today=world.today, subject=subject
+    while page := lines_of(
+        world.disclosure,
+        lines[-1][0] if lines else 0,
+        limit,
+        reader,
+        today=world.today,
+        subject=subject,
     ):
         assert len(page) <= limit
         lines += page
@@ -285,7 +288,7 @@ def test_every_item_in_every_state_by_every_door(
         assert all(line == full[position] for position, line in stream.items())
         if reader in ONE_BY_ONE:
             for position, line in feed.items():
-                assert world.disclosure.line(position, reader, today=world.today) == line
+                assert line_of(world.disclosure, position, reader, today=world.today) == line
         everything = b"".join([*feed.values(), *stream.values()]).decode()
         for one in cases:
             for word in one.words:
@@ -332,7 +335,7 @@ def test_a_stub_tells_a_position_and_a_reason_and_not_whose_it_is(
         assert stub["sequence"] == f"{position:020d}"
         reasons.add(stub["withheld"])
         if "retracts" in stub:
-            retracted = world.disclosure.line(int(stub["retracts"]), PUBLIC, today=world.today)
+            retracted = line_of(world.disclosure, int(stub["retracts"]), PUBLIC, today=world.today)
             assert retracted is not None
             assert "withheld" in orjson.loads(retracted)
     assert reasons == {
@@ -353,7 +356,7 @@ def test_another_providers_party_events_and_ends_are_not_a_providers_business(
     end = world.record(given.end_publicity(item.id))
     own, other = Reader("provider", given.PROVIDER), Reader("provider", given.OTHER)
     lines = {
-        reader: world.disclosure.line(end.position, reader, today=world.today)
+        reader: line_of(world.disclosure, end.position, reader, today=world.today)
         for reader in (own, other, PUBLIC)
     }
     assert lines[own] == as_stored(world)[end.position]
@@ -374,7 +377,7 @@ def test_an_item_goes_out_of_sight_on_its_day_though_no_worker_runs(world: World
         today = world.today
         doors = [
             orjson.dumps(world.sheet()),
-            world.disclosure.line(item.position, PUBLIC, today=today) or b"",
+            line_of(world.disclosure, item.position, PUBLIC, today=today) or b"",
             b"".join(line for _, line in pages(world, PUBLIC, limit=10)),
             b"".join(line for _, line in pages(world, PUBLIC, limit=10, subject=given.PROVIDER)),
         ]
@@ -394,7 +397,7 @@ def test_an_item_comes_into_sight_on_the_day_of_its_service(world: World) -> Non
     assert world.sheet()["items"] == []
     world.clock.set(2026, 3, 19, 16)
     assert [one["id"] for one in world.sheet()["items"]] == [item.id]
-    line = world.disclosure.line(item.position, PUBLIC, today=world.today)
+    line = line_of(world.disclosure, item.position, PUBLIC, today=world.today)
     assert line == as_stored(world)[item.position]
 
 
@@ -403,7 +406,7 @@ def test_nothing_is_told_before_it_has_been_judged(world: World) -> None:
     receipt = world.run(world.desk.record(given.PROVIDER, given.penalty(), given.REGISTRAR))
     today = world.today
     for reader in (PUBLIC, Reader("provider", given.OTHER)):
-        assert world.disclosure.line(receipt.position, reader, today=today) is None
+        assert line_of(world.disclosure, receipt.position, reader, today=today) is None
         assert [at for at, _ in pages(world, reader, limit=2)] == [1, 2, 3]
         assert [at for at, _ in pages(world, reader, limit=2, subject=given.PROVIDER)] == [2]
     for reader in (Reader("auditor", "X"), Reader("provider", given.PROVIDER)):
@@ -411,14 +414,14 @@ def test_nothing_is_told_before_it_has_been_judged(world: World) -> None:
         assert [at for at, _ in stream] == [2, receipt.position]
     assert world.disclosure.position() == before
     world.follow(world.disclosure)
-    assert world.disclosure.line(receipt.position, PUBLIC, today=today) is not None
+    assert line_of(world.disclosure, receipt.position, PUBLIC, today=today) is not None
 
 
 def test_beyond_the_end_there_is_no_line(world: World) -> None:
     for reader in (PUBLIC, Reader("auditor", "X")):
-        assert world.disclosure.line(world.ledger.head() + 1, reader, today=world.today) is None
-        assert world.disclosure.line(0, reader, today=world.today) is None
-    assert world.disclosure.lines(0, 10, PUBLIC, today=world.today, subject="X") == []
+        assert line_of(world.disclosure, world.ledger.head() + 1, reader, today=world.today) is None
+        assert line_of(world.disclosure, 0, reader, today=world.today) is None
+    assert lines_of(world.disclosure, 0, 10, PUBLIC, today=world.today, subject="X") == []
 
 
 def test_every_type_is_an_item_a_change_or_has_its_audience() -> None:
@@ -427,9 +430,11 @@ def test_every_type_is_an_item_a_change_or_has_its_audience() -> None:
         *("provider.admitted.v1", "provider.suspended.v1", "provider.resumed.v1"),
         "provider.exited.v1",
     }
-    between_the_parties = {"contract.completed.v1", "inspection.recorded.v1"}
+    between_the_parties = {
+        *("contract.completed.v1", "inspection.recorded.v1", "access.recorded.v1"),
+    }
     judged = set(KINDS) | set(CHANGES)
-    assert about_the_provider == disclosure.OPEN
+    assert about_the_provider == OPEN
     assert set(EVENT_TYPES) == judged | about_the_provider | between_the_parties
     assert not judged & (about_the_provider | between_the_parties)
 
@@ -439,10 +444,10 @@ def test_a_type_that_nobody_has_judged_is_withheld(
 ) -> None:
     position = 2
     world.follow(world.disclosure)
-    registered = world.disclosure.line(position, PUBLIC, today=world.today)
+    registered = line_of(world.disclosure, position, PUBLIC, today=world.today)
     assert b"provider.registered.v1" in (registered or b"")
-    monkeypatch.setattr(disclosure, "OPEN", frozenset())
-    line = world.disclosure.line(position, PUBLIC, today=world.today)
+    monkeypatch.setattr(rights, "OPEN", frozenset())
+    line = line_of(world.disclosure, position, PUBLIC, today=world.today)
     assert orjson.loads(line or b"") == {"sequence": f"{position:020d}", "withheld": "not-public"}
 
 
@@ -463,10 +468,10 @@ class Copy:
     def read(self, today: date) -> None:
         """Read what is new, ask again for what was not served yet, drop what has ended."""
         for position in sorted(self._later):
-            line = self._disclosure.line(position, SUBSCRIBER, today=today)
+            line = line_of(self._disclosure, position, SUBSCRIBER, today=today)
             assert line is not None
             self._take(position, line, today)
-        while page := self._disclosure.lines(self._after, 7, SUBSCRIBER, today=today):
+        while page := lines_of(self._disclosure, self._after, 7, SUBSCRIBER, today=today):
             for position, line in page:
                 self._take(position, line, today)
             self._after = page[-1][0]
@@ -490,8 +495,8 @@ class Copy:
                 self._read_again(told["subject"], today)
 
     def _read_again(self, subject: str, today: date) -> None:
-        for position, line in self._disclosure.lines(
-            0, 10_000, SUBSCRIBER, today=today, subject=subject
+        for position, line in lines_of(
+            self._disclosure, 0, 10_000, SUBSCRIBER, today=today, subject=subject
         ):
             told = orjson.loads(line)
             if told["type"].removeprefix("cn.chengxin.") in KINDS:

@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
-from ledger import events, fields, identity, rulebook
+from ledger import access, events, fields, identity, rulebook
 from ledger.calendar import SHANGHAI
 from ledger.envelope import (
     MAX_EVENT_BYTES,
@@ -309,6 +309,8 @@ ALLOWED_TEXTS: dict[Any, set[str]] = {
 """Every type of text an event may hold, and the fields that may have it."""
 ALLOWED_NUMBERS: dict[Any, set[str]] = {
     fields.Count: {EVERYWHERE},
+    # Positions and numbers of rows.
+    access.Number: {"AccessRecorded.first", "AccessRecorded.last"},
     fields_of(identity.EvidenceDigest)["size_bytes"]: {"EvidenceDigest.size_bytes"},
     fields_of(rulebook.Clock)["count"]: {"Clock.count"},
     fields_of(rulebook.Severity)["shortest_months"]: {"Severity.shortest_months"},

@@ -15,7 +15,7 @@ from projections.explained import Explanations, Memory
 from projections.runner import advance
 from tests import given
 from tests.conftest import Clock, Run
-from tests.histories import Author, World, world_of
+from tests.histories import Author, World, whole_file, world_of
 
 THREE = given.PROVIDERS[:3]
 
@@ -28,8 +28,8 @@ def world(ledger: Ledger, run: Run, clock: Clock) -> Iterator[World]:
 
 def told(explanations: Explanations, world: World, provider: str, as_of: date) -> Any:
     """What is answered, parsed."""
-    text = explanations.json(provider, as_of=as_of, today=world.today)
-    return None if text is None else orjson.loads(text)
+    found = explanations.json(whole_file(provider), as_of=as_of, today=world.today)
+    return None if found is None else orjson.loads(found[1])
 
 
 def computed(world: World, provider: str, as_of: date) -> Any:

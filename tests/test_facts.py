@@ -324,6 +324,9 @@ def test_the_authors_histories_are_rich() -> None:
         later_commands(stream, Author(Random(seed), BOOKS), [3] * 120)
         kinds |= {envelope["type"].removeprefix(TYPE_PREFIX) for envelope in stream.envelopes}
         acts |= {fact.get("act", "") for fact in stream.facts()}
-    not_the_authors = {"ledger.opened.v1", "rulebook.published.v1", "provider.exited.v1"}
+    not_the_authors = {
+        *("ledger.opened.v1", "rulebook.published.v1", "provider.exited.v1"),
+        "access.recorded.v1",
+    }
     assert kinds == set(EVENT_TYPES) - not_the_authors
     assert acts >= {"repaired", "repair_revoked", "fulfilment_revoked", "removed", "overturned"}

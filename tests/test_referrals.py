@@ -29,10 +29,11 @@ from api.worker import end_publicity
 from ledger.errors import WrongPurpose
 from ledger.handle import Desk
 from ledger.store import Ledger
-from projections.disclosure import PUBLIC, Disclosure
+from projections.disclosure import Disclosure
+from projections.rights import PUBLIC
 from tests import given
 from tests.conftest import Clock, Run
-from tests.histories import Author, World, envelopes_of, world_of
+from tests.histories import Author, World, envelopes_of, line_of, lines_of, whole_file, world_of
 from tests.test_imports import csv_file, digest
 
 DAY = timedelta(days=1)
@@ -53,13 +54,14 @@ def told(world: World) -> bytes:
     """All that is told of the score, by every door; without how far the log goes."""
     on = {"as_of": world.today, "today": world.today}
     explained = world.scores.explain(given.PROVIDER, **on) or {}
-    case = world.scores.case(given.PROVIDER, as_of=world.today, known_at=world.today)
+    case = world.scores.case(whole_file(given.PROVIDER), as_of=world.today, known_at=world.today)
     sheet = world.sheet()
     current = world.scores.current(given.PROVIDER) or {}
     for one in (explained, sheet):
         del one["position"]
+    assert case is not None
     del explained["known_at"], sheet["referrals"], current["last_position"]
-    return orjson.dumps([explained, case, sheet, current], option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps([explained, case[1], sheet, current], option=orjson.OPT_SORT_KEYS)
 
 
 @pytest.mark.parametrize("seed", [11, 12, 13])
@@ -132,7 +134,7 @@ def test_it_goes_on_its_day_even_without_a_worker_and_then_from_every_copy(world
     assert shown(world) == []
     assert world.run(end_publicity(world.desk, world.disclosure, now=world.clock())) == 1
     world.follow()
-    *_, (_, last) = world.disclosure.lines(0, 99, PUBLIC, today=world.today)
+    *_, (_, last) = lines_of(world.disclosure, 0, 99, PUBLIC, today=world.today)
     assert orjson.loads(last) == {
         "sequence": f"{world.ledger.head():020d}",
         "withheld": "publicity.ended.v1",
@@ -145,7 +147,7 @@ def test_a_case_that_was_dropped_leaves_the_public_view(world: World) -> None:
     assert shown(world) == [item.id]
     overturned = world.record(given.overturn(item.id))
     assert shown(world) == []
-    line: Any = world.disclosure.line(overturned.position, PUBLIC, today=world.today)
+    line: Any = line_of(world.disclosure, overturned.position, PUBLIC, today=world.today)
     assert orjson.loads(line)["retracts"] == f"{item.position:020d}"
 
 
@@ -276,7 +278,7 @@ class Subscriber:
 
     def read(self, disclosure: Disclosure, today: date) -> set[str]:
         """Read what is new; what it holds then."""
-        lines = disclosure.lines(self.after, 100_000, PUBLIC, today=today)
+        lines = lines_of(disclosure, self.after, 100_000, PUBLIC, today=today)
         self.held |= referrals_of(lines)
         for _, line in lines:
             if b'"retracts"' in line:
@@ -300,7 +302,7 @@ def test_on_the_first_of_every_month_exactly_what_the_register_shows_is_disclose
             while run(end_publicity(world.desk, world.disclosure, now=clock())):
                 world.follow(world.disclosure)
             shown = register.shown(day)
-            lines = world.disclosure.lines(0, 100_000, PUBLIC, today=day)
+            lines = lines_of(world.disclosure, 0, 100_000, PUBLIC, today=day)
             assert set(referrals_of(lines).values()) == shown, day
             assert subscriber.read(world.disclosure, day) == shown, day
             if day in (date(2017, 6, 1), date(2020, 12, 1), date(2025, 5, 1)):
@@ -359,7 +361,7 @@ def test_read_at_once_years_later_nothing_of_it_is_shown_and_every_past_day_is_s
 
 def shown_on(world: World, day: date) -> set[str]:
     """What the public feed would show on a day."""
-    return set(referrals_of(world.disclosure.lines(0, 100_000, PUBLIC, today=day)).values())
+    return set(referrals_of(lines_of(world.disclosure, 0, 100_000, PUBLIC, today=day)).values())
 
 
 def test_the_register_goes_into_no_ledger_but_one_for_test_data(

@@ -33,7 +33,8 @@ from ledger.handle import Desk
 from ledger.store import Ledger, Parsed, system_clock
 from ledger.tail import Tail
 from projections import facts
-from projections.disclosure import PUBLIC, Disclosure
+from projections.disclosure import Disclosure
+from projections.rights import PUBLIC
 from projections.runner import (
     Follower,
     Projection,
@@ -45,6 +46,7 @@ from projections.scores import Scores
 from projections.together import Take
 from tests import given
 from tests.conftest import Clock, Record, Run, new_ledger
+from tests.histories import line_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SOON_SECONDS = 20.0
@@ -356,9 +358,9 @@ def test_an_unknown_type_stops_a_projection_behind_the_event_before_it(
         explained = scores.explain(given.PROVIDER, as_of=given.TODAY, today=given.TODAY)
         assert explained is not None
         assert (explained["score"], explained["position"]) == ("75.00", poison - 1)
-        line = Disclosure(migrated).line(poison - 1, PUBLIC, today=given.TODAY)
+        line = line_of(Disclosure(migrated), poison - 1, PUBLIC, today=given.TODAY)
         assert line is not None
-        assert Disclosure(migrated).line(poison, PUBLIC, today=given.TODAY) is None
+        assert line_of(Disclosure(migrated), poison, PUBLIC, today=given.TODAY) is None
         # What is recorded behind it waits; what time alone changes does not.
         later = record_behind_poison(migrated)
         assert not follower.wait_for(later, 1.5)
@@ -393,7 +395,7 @@ def test_poison_for_one_projection_is_none_for_the_other(migrated: Ledger, recor
         position, error = follower.status()["scores_1"]
         assert position == poison - 1
         assert error == f"position {poison}, cn.chengxin.reward.granted.v1: KeyError"
-        line = Disclosure(migrated).line(poison, PUBLIC, today=given.TODAY)
+        line = line_of(Disclosure(migrated), poison, PUBLIC, today=given.TODAY)
         assert line is not None
         assert b"reward.granted.v1" in line
 

@@ -15,12 +15,12 @@ from ledger.scale import Scales
 from ledger.store import Ledger
 from projections.case import Act, Demerit, Fact
 from projections.demerits import Finding, assess_all
-from projections.disclosure import PUBLIC
+from projections.rights import PUBLIC
 from projections.runner import advance
 from projections.scoring import score
 from tests import given
 from tests.conftest import Clock, Run
-from tests.histories import Author, World, world_of
+from tests.histories import Author, World, line_of, world_of
 
 
 @pytest.fixture
@@ -490,7 +490,7 @@ def test_an_investigation_shows_in_no_status(world: World) -> None:
         assert told is not None
         assert told["status"] == "suspended"
         resumed = world.record(given.resume_provider())
-        line = world.disclosure.line(resumed.position, PUBLIC, today=world.today)
+        line = line_of(world.disclosure, resumed.position, PUBLIC, today=world.today)
         assert (b"provider.resumed.v1" in (line or b"")) == (shown == "suspended")
         assert world.sheet()["status"] == "admitted"
 

@@ -20,12 +20,13 @@ from ledger.errors import ActConflict
 from ledger.handle import Desk
 from ledger.store import Ledger
 from ledger.tail import Tail
-from projections.disclosure import PUBLIC, Disclosure
+from projections.disclosure import Disclosure
 from projections.item import Item
+from projections.rights import PUBLIC
 from projections.runner import Follower, Projection
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
-from tests.histories import World, envelopes_of, world_of
+from tests.histories import World, envelopes_of, line_of, world_of
 
 END = date(2026, 5, 10)
 """`public_until` of the items here: S2 of 10 February, shown for the shortest period."""
@@ -217,7 +218,7 @@ def test_the_worker_goes_on_for_ever_and_waits_for_a_database_that_is_away(
         follower.stop()
         tail.stop()
     assert ends(world) == [(item.id, "2026-05-10")]
-    line = world.disclosure.line(world.ledger.head(), PUBLIC, today=world.today)
+    line = line_of(world.disclosure, world.ledger.head(), PUBLIC, today=world.today)
     assert line is not None
     assert b'"retracts":"%020d"' % item.position in line
 
