@@ -1,18 +1,27 @@
 """Who sends a request: one door for every way in which somebody can show who he is.
 
-Each door of the interface names the scope it belongs to. Who is held to certain scopes gets in
-only where his own stands; a door that named none could be opened by nobody.
+Our own tokens, access tokens of configured issuers, API keys. Each door of the interface names the
+scope it belongs to: who is held to certain scopes gets in only where his own stands, and a door
+that named none could be opened by nobody.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from datetime import datetime
 from typing import Literal
 
 from fastapi import Request
 from structlog.contextvars import bind_contextvars
 
-from api import refusals
+from api import refusals, unadmitted
+from api.oidc.access import Access
+from api.oidc.compact import take_apart
+from api.oidc.fetch import fetch_json
+from api.oidc.issuer import issuers_of
 from api.security import Claims, Tokens, header_values, not_allowed
+from api.settings import Settings
 from ledger.errors import Words
 from ledger.identity import parse_identifier
 from projections.rights import PUBLIC, File, Reader
@@ -20,7 +29,7 @@ from projections.rights import PUBLIC, File, Reader
 Scope = Literal["feed", "read", "write"]
 SCOPES: dict[Scope, Words] = {
     "feed": Words("follow the feed", "订阅事件流"),
-    "read": Words("read everything but the feed", "查阅事件流以外的内容"),
+    "read": Words("read anything but the feed", "查阅事件流以外的内容"),
     "write": Words("record and decide", "记录与办理"),
 }
 """What a bearer may be held to, whatever his role."""
@@ -29,19 +38,51 @@ SCOPES: dict[Scope, Words] = {
 class Callers:
     """Knows a bearer by what he shows."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, access: Access | None = None) -> None:
         self.tokens = tokens
+        self._access = access
+
+    @property
+    def issuers(self) -> list[str]:
+        """The issuers of others whose tokens are taken."""
+        return self._access.names if self._access is not None else []
 
     async def verify(self, token: str) -> Claims:
-        """The claims of whatever was shown. Raises a refusal of status 401."""
-        return self.tokens.verify(token)
+        """The claims of whatever was shown. Raises a refusal of status 401, 403 or 503."""
+        access = self._access
+        if access is None:
+            return self.tokens.verify(token)
+        claims = access.known(token) or self.tokens.known(token)
+        if claims is not None:
+            return claims
+        parts = take_apart(token)
+        issuer = parts.claims.get("iss")
+        if issuer == self.tokens.issuer:
+            return self.tokens.verify(token)
+        if issuer not in access.names:
+            names = ", ".join([self.tokens.issuer, *access.names])
+            raise unadmitted.TokenWrongIssuer(issuer=names)
+        return await access.verify(token, parts)
+
+
+def callers_of(settings: Settings, tokens: Tokens, *, clock: Callable[[], datetime]) -> Callers:
+    """The callers of one process. Raises IssuersError."""
+    issuers = issuers_of(settings.issuers, embedded=tokens.issuer)
+    if not issuers:
+        return Callers(tokens)
+
+    async def person(issuer: str, subject: str) -> str:
+        return tokens.person(issuer, subject)
+
+    access = Access(issuers, person=person, clock=clock, monotonic=time.monotonic, fetch=fetch_json)
+    return Callers(tokens, access)
 
 
 async def claims_of(request: Request, callers: Callers | None, scope: Scope) -> Claims | None:
     """Who sent a request; None for somebody without a token. The log is told for whom he acts.
 
-    Raises a refusal of status 401 (a token that is not good is never taken for none), and
-    ScopeMissing.
+    Raises a refusal of status 401 (a token that is not good is never taken for none), 403 where he
+    is not admitted or lacks the scope, and 503 where that cannot be known now.
     """
     given = header_values(request, b"authorization")
     if not given:
@@ -50,11 +91,11 @@ async def claims_of(request: Request, callers: Callers | None, scope: Scope) -> 
         raise refusals.TokensOff
     scheme, _, token = given[0].partition(" ")
     if len(given) > 1 or scheme.lower() != "bearer":
-        raise refusals.TokenMalformed
+        raise unadmitted.TokenMalformed
     claims = await callers.verify(token.strip())
     bind_contextvars(organisation=claims.organisation, role=claims.role)
     if claims.scopes is not None and scope not in claims.scopes:
-        raise refusals.ScopeMissing(scope=scope, does=SCOPES[scope])
+        raise unadmitted.ScopeMissing(scope=scope, does=SCOPES[scope])
     return claims
 
 

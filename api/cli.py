@@ -202,6 +202,7 @@ def _failure(error: Exception) -> tuple[int, str] | None:
 
     from api.intake.complaint import MappingError
     from api.intake.csvfile import NoHeader
+    from api.oidc.issuer import IssuersError
     from api.reach import OnThisMachineOnly
     from api.security import KeyFileError
     from api.serve import PortTaken
@@ -220,7 +221,7 @@ def _failure(error: Exception) -> tuple[int, str] | None:
         return USAGE if isinstance(error, MappingError) else REFUSED, told(error.reason)
     kinds: list[tuple[int, tuple[type[Exception], ...]]] = [
         (UNAVAILABLE, (psycopg.OperationalError, EmbeddedError, PortTaken)),
-        (USAGE, (KeyFileError, OnThisMachineOnly)),
+        (USAGE, (KeyFileError, IssuersError, OnThisMachineOnly)),
         (REFUSED, (MigrationError, OSError)),
     ]
     for code, classes in kinds:

@@ -208,7 +208,7 @@ def check(
 
 
 def _actor(org: str) -> Actor:
-    from api.security import NO_ORGANISATION
+    from api.bearer import NO_ORGANISATION
 
     try:
         return Actor(org, "registrar", NOBODY)

@@ -192,7 +192,7 @@ def serve(
     with interruptible():
         from api import journal
         from api.announcement import announce
-        from api.callers import Callers
+        from api.callers import callers_of
         from api.serve import Ending, House, listen
         from api.serve import serve as serve_until_told
         from api.storage import database_of
@@ -202,6 +202,7 @@ def serve(
     ending = Ending()
     with ending.handling(), listen(settings.host, settings.port) as listener:
         tokens = tokens_of(settings) if settings.keys() is not None else None
+        callers = None if tokens is None else callers_of(settings, tokens, clock=system_clock)
         try:
             with database_of(settings) as database:
                 if demo:
@@ -211,7 +212,7 @@ def serve(
                     house,
                     listener,
                     settings,
-                    callers=None if tokens is None else Callers(tokens),
+                    callers=callers,
                     with_worker=not no_worker,
                     ending=ending,
                     announce=lambda: announce(house, listener, settings, tokens),

@@ -43,68 +43,11 @@ class TokenMissing(TokenRefused):
     zh = "该操作需要令牌：请发送请求头 Authorization: Bearer <令牌>。"
 
 
-class TokenMalformed(TokenRefused):
-    """The Authorization header holds no token of this system."""
-
-    code = "token-malformed"
-    zh = "Authorization 请求头中没有本系统的令牌。"
-
-
-class TokenAlgorithm(TokenRefused):
-    """A token is signed with {algorithm} and nothing else."""
-
-    code = "token-algorithm"
-    zh = "令牌只能以 {algorithm} 签名。"
-
-
-class TokenForged(TokenRefused):
-    """The token's signature is not of this system's key."""
-
-    code = "token-forged"
-    zh = "令牌的签名不是由本系统的密钥作出。"
-
-
-class TokenExpired(TokenRefused):
-    """The token has expired; ask for a new one."""
-
-    code = "token-expired"
-    zh = "令牌已过期，请申请新的令牌。"
-
-
-class TokenNotYetValid(TokenRefused):
-    """The token is not valid yet; compare the clocks."""
-
-    code = "token-not-yet-valid"
-    zh = "令牌尚未生效，请核对时钟。"
-
-
-class TokenWrongIssuer(TokenRefused):
-    """The token was not issued by {issuer}."""
-
-    code = "token-wrong-issuer"
-    zh = "令牌不是由 {issuer} 签发。"
-
-
-class TokenWrongAudience(TokenRefused):
-    """The token was not issued for {audience}."""
-
-    code = "token-wrong-audience"
-    zh = "令牌不是为 {audience} 签发。"
-
-
 class TokensOff(TokenRefused):
     """This server has no key to verify tokens with; its operator must set CHENGXIN_KEY_DIR."""
 
     code = "tokens-off"
     zh = "本服务未配置验证令牌的密钥，须由运维人员设置 CHENGXIN_KEY_DIR。"
-
-
-class ScopeMissing(LedgerError):
-    """The token or key may not {does}: it lacks the scope {scope}."""
-
-    code = "scope-missing"
-    status = 403
-    zh = "该令牌或密钥不得{does}：缺少范围 {scope}。"
 
 
 class DayNotPublic(LedgerError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import re
 import stat
 import tempfile
 from collections import OrderedDict
@@ -18,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from fastapi import Request
@@ -26,10 +25,11 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
 
-from api import refusals
+from api import unadmitted
+from api.bearer import flaw_of
 from api.roles import ROLES
-from ledger.errors import InvalidIdentifier, NotAllowed, Words
-from ledger.identity import Actor, parse_identifier
+from ledger.errors import NotAllowed, Words
+from ledger.identity import Actor
 from projections.rights import Reader
 
 ALGORITHM = "Ed25519"
@@ -38,11 +38,6 @@ IDEMPOTENCY_KEY = "idempotency.key"
 IDEMPOTENCY_KEY_BYTES = 32
 MAX_TOKEN_CHARACTERS = 4096
 MAX_CACHED_TOKENS = 10_000
-ORGANISATION = re.compile(r"[A-Z0-9][A-Z0-9-]{1,59}")
-NO_ORGANISATION = Words(
-    "an organisation is written in A-Z, 0-9 and -, 2 to 60 characters",
-    "机构代码由 A-Z、0-9 与 - 组成，长 2 至 60 个字符",
-)
 
 
 class KeyFileError(RuntimeError):
@@ -57,21 +52,40 @@ class NoToken(ValueError):
         self.reason = reason
 
 
+class Term(NamedTuple):
+    """From when until when somebody is who he is; seconds since 1970.
+
+    `leeway_seconds`: by how much the clocks of those who say so may differ from ours.
+    """
+
+    not_before: int
+    expires: int
+    leeway_seconds: int = 0
+
+    def covers(self, now: float) -> bool:
+        """Whether a moment is within, by our own clock."""
+        return self.not_before <= now < self.expires
+
+    def check(self, now: float) -> None:
+        """Raises TokenExpired or TokenNotYetValid."""
+        if now >= self.expires + self.leeway_seconds:
+            raise unadmitted.TokenExpired
+        if now < self.not_before - self.leeway_seconds:
+            raise unadmitted.TokenNotYetValid
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a verified token says of its bearer, as one who records and as one who reads.
 
-    Times are seconds since 1970. `scopes`: what the bearer is held to whatever his role; None: to
-    nothing.
+    `scopes`: what the bearer is held to whatever his role; None: to nothing.
     """
 
     issuer: str
     actor: Actor
     reader: Reader
     token_id: str
-    not_before: int
-    expires: int
-    leeway_seconds: int = 0
+    term: Term
     scopes: frozenset[str] | None = None
 
     @property
@@ -89,12 +103,10 @@ class Claims:
         """The random reference that stands for the bearer."""
         return self.actor.ref
 
-    def check_time(self, now: float) -> None:
-        """Raises TokenExpired or TokenNotYetValid."""
-        if now >= self.expires + self.leeway_seconds:
-            raise refusals.TokenExpired
-        if now < self.not_before - self.leeway_seconds:
-            raise refusals.TokenNotYetValid
+    @property
+    def expires(self) -> int:
+        """When the bearer's time is over."""
+        return self.term.expires
 
 
 class Tokens:
@@ -127,7 +139,7 @@ class Tokens:
             raise KeyFileError(f"{path} does not hold {IDEMPOTENCY_KEY_BYTES} bytes")
         # Copied for each request: unlike hmac.digest, an update of so few bytes keeps the GIL.
         self._mac = hmac.new(secret, digestmod="sha256")
-        self._issuer, self._audience = issuer, audience
+        self.issuer, self._audience = issuer, audience
         self._clock, self._random, self._leeway = clock, random, leeway_seconds
         self._verified: OrderedDict[str, Claims] = OrderedDict()
 
@@ -140,7 +152,7 @@ class Tokens:
         """
         now = self._clock().replace(microsecond=0)
         claims = {
-            "iss": self._issuer,
+            "iss": self.issuer,
             "aud": self._audience,
             "iat": int(now.timestamp()),
             "nbf": int(now.timestamp()),
@@ -163,14 +175,13 @@ class Tokens:
 
         A token already verified is only checked against the clock again.
         """
-        now = int(self._clock().timestamp())
-        claims = self._verified.get(token)
-        if claims is not None and claims.not_before <= now < claims.expires:
+        claims = self.known(token)
+        if claims is not None:
             return claims
-        claims = claims or self._verify_anew(token)
+        claims = self._verified.get(token) or self._verify_anew(token)
         try:
-            claims.check_time(now)
-        except refusals.TokenExpired:
+            self.check_time(claims)
+        except unadmitted.TokenExpired:
             self._verified.pop(token, None)
             raise
         self._verified[token] = claims
@@ -178,9 +189,16 @@ class Tokens:
             self._verified.popitem(last=False)
         return claims
 
+    def known(self, token: str) -> Claims | None:
+        """The claims of a token that was verified before and is still good; else None."""
+        claims = self._verified.get(token)
+        if claims is None or not claims.term.covers(self._clock().timestamp()):
+            return None
+        return claims
+
     def check_time(self, claims: Claims) -> None:
         """Raises TokenExpired for a bearer whose time has passed since he came."""
-        claims.check_time(int(self._clock().timestamp()))
+        claims.term.check(int(self._clock().timestamp()))
 
     def digest(self, *parts: bytes) -> bytes:
         """The keyed digest (HMAC-SHA-256) of a request, kept with its Idempotency-Key."""
@@ -190,33 +208,36 @@ class Tokens:
             mac.update(part)
         return mac.digest()
 
+    def person(self, issuer: str, subject: str) -> str:
+        """The one reference of a person, by whom and as what he is known there."""
+        digest = self.digest(b"actor", issuer.encode(), subject.encode())
+        return str(UUID(bytes=digest[:16], version=4))
+
     def _verify_anew(self, token: str) -> Claims:
         if len(token) > MAX_TOKEN_CHARACTERS or token.count(".") != 2 or not token.isascii():
-            raise refusals.TokenMalformed
+            raise unadmitted.TokenMalformed
         try:
             content = jwt.decode(token, self._key, algorithms=[ALGORITHM])
         except UnsupportedAlgorithmError as error:
-            raise refusals.TokenAlgorithm(algorithm=ALGORITHM) from error
+            raise unadmitted.TokenAlgorithm(algorithm=ALGORITHM) from error
         except BadSignatureError as error:
-            raise refusals.TokenForged from error
+            raise unadmitted.TokenForged from error
         except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise refusals.TokenMalformed from error
+            raise unadmitted.TokenMalformed from error
         given = content.claims
         # In this order: what another issuer or audience says in its claims is not ours to judge.
-        if given.get("iss") != self._issuer:
-            raise refusals.TokenWrongIssuer(issuer=self._issuer)
+        if given.get("iss") != self.issuer:
+            raise unadmitted.TokenWrongIssuer(issuer=self.issuer)
         if given.get("aud") not in (self._audience, [self._audience]):
-            raise refusals.TokenWrongAudience(audience=self._audience)
+            raise unadmitted.TokenWrongAudience(audience=self._audience)
         if _flaw(given) is not None:
-            raise refusals.TokenMalformed
+            raise unadmitted.TokenMalformed
         return Claims(
             issuer=given["iss"],
             actor=Actor(given["org"], given["role"], given["ref"]),
             reader=Reader(given["role"], given["org"]),
             token_id=given["jti"],
-            not_before=max(given["nbf"], given["iat"]),
-            expires=given["exp"],
-            leeway_seconds=self._leeway,
+            term=Term(max(given["nbf"], given["iat"]), given["exp"], self._leeway),
         )
 
 
@@ -247,25 +268,9 @@ def _flaw(claims: dict[str, Any]) -> Words | None:
         and isinstance(token_id, str)
     ):
         return Words("role, org, ref and jti are texts", "role、org、ref、jti 须为文本")
-    if role not in ROLES:
-        return Words(f"the roles are {', '.join(ROLES)}", f"角色只有：{'、'.join(ROLES)}")
     if not (_is_uuid(ref) and _is_uuid(token_id)):
         return Words("a reference is a UUID in lower case", "人员编号须为小写的 UUID")
-    if role == "provider":
-        return _flaw_of_identifier(organisation)
-    if ORGANISATION.fullmatch(organisation) is None:
-        return NO_ORGANISATION
-    return None
-
-
-def _flaw_of_identifier(organisation: str) -> Words | None:
-    try:
-        canonical = parse_identifier(organisation)
-    except InvalidIdentifier as error:
-        return Words(str(error), error.chinese())
-    if canonical == organisation:
-        return None
-    return Words(f"the provider's identifier is {canonical}", f"服务商的规范代码为 {canonical}")
+    return flaw_of(role, organisation)
 
 
 def _is_uuid(text: str) -> bool:

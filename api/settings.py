@@ -66,6 +66,17 @@ class Settings(BaseSettings):
         default=30,
         description="How far the clocks of issuer and server may differ, in seconds.",
     )
+    issuers: str | None = Field(
+        default=None,
+        description="The issuers of access tokens besides our own, as a JSON list or the path of a"
+        " file that holds one (`docs/authentication.md`).",
+    )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[!-~]{1,200}$",
+        description="The URL under which others reach this server, for the answers that name it;"
+        " unset: the address on which it was asked.",
+    )
     max_body_bytes: Annotated[int, Field(ge=128 * 1024, le=1024 * 1024)] = Field(
         default=256 * 1024, description="The largest body of a request, in bytes."
     )
@@ -113,6 +124,12 @@ class Settings(BaseSettings):
                 f"host {self.host} can be reached from other machines; the built-in token key is"
                 f" for this machine only: set {PREFIX}KEY_DIR to a folder with the key to use"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _issuers_need_keys(self) -> Self:
+        if self.issuers is not None and self.keys() is None:
+            raise ValueError(f"issuers need the keys of this server: set {PREFIX}KEY_DIR")
         return self
 
     def conninfo(self) -> str | None:

@@ -187,11 +187,33 @@ TITLES: dict[str, Title] = {
     "token-malformed": _title("No token of this system", "不是本系统的令牌", NEW_TOKEN),
     "token-algorithm": _title("Wrong signature algorithm", "签名算法不符", NEW_TOKEN),
     "token-forged": _title("Signature does not match", "签名不符", NEW_TOKEN),
+    "token-wrong-type": _title(
+        "No access token",
+        "不是访问令牌",
+        Words(
+            "Send the access token for this system, not an ID token.",
+            "请发送面向本系统的访问令牌，而非身份令牌。",
+        ),
+    ),
+    "token-key-unknown": _title("Key of the token unknown", "令牌密钥未知", NEW_TOKEN),
+    "token-lives-too-long": _title(
+        "Token lives too long",
+        "令牌有效期过长",
+        Words("Have the issuer give shorter-lived tokens.", "请由签发方缩短令牌有效期。"),
+    ),
     "token-expired": _title("Token expired", "令牌已过期", NEW_TOKEN),
     "token-not-yet-valid": _title("Token not valid yet", "令牌尚未生效", NEW_TOKEN),
     "token-wrong-issuer": _title("Token of another issuer", "令牌签发方不符", NEW_TOKEN),
     "token-wrong-audience": _title("Token for another audience", "令牌受众不符", NEW_TOKEN),
     "tokens-off": _title("Tokens are off", "未启用令牌", TELL),
+    "bearer-not-admitted": _title(
+        "Bearer not admitted",
+        "持有人未获准",
+        Words(
+            "Ask the operator which role and organisation your account gives you.",
+            "请向运维人员核对您的账户对应的角色与机构。",
+        ),
+    ),
     "scope-missing": _title(
         "Scope missing",
         "范围不足",
@@ -271,6 +293,7 @@ TITLES: dict[str, Title] = {
     ),
     "unknown-column": _title("No such column or field", "没有该列或字段", MEND),
     "internal": _title("Internal error", "内部错误", TELL),
+    "issuer-unavailable": _title("Issuer's keys unavailable", "签发方公钥不可用", AGAIN),
     "too-many-streams": _title("Too many streams", "事件流过多", AGAIN),
     "too-many-imports": _title("Too many imports", "导入过多", AGAIN),
     "stopping": _title("Server stopping", "服务正在停止", AGAIN),

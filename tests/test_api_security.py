@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jws, jwt
 from joserfc.jwk import OKPKey, RSAKey
 
-from api import refusals
+from api import unadmitted
 from api.callers import Callers
 from api.roles import ROLES
 from api.security import (
@@ -218,22 +218,22 @@ def test_every_role_gets_tokens(tokens: Tokens) -> None:
 @pytest.mark.parametrize(
     ("changes", "refusal"),
     [
-        ({"iss": "somebody"}, refusals.TokenWrongIssuer),
-        ({"iss": ...}, refusals.TokenWrongIssuer),
-        ({"aud": "another"}, refusals.TokenWrongAudience),
-        ({"aud": [AUDIENCE, "another"]}, refusals.TokenWrongAudience),
-        ({"aud": ...}, refusals.TokenWrongAudience),
-        ({"role": "system"}, refusals.TokenMalformed),
-        ({"role": ["registrar"]}, refusals.TokenMalformed),
-        ({"org": "张三"}, refusals.TokenMalformed),
-        ({"org": ...}, refusals.TokenMalformed),
-        ({"ref": "nobody"}, refusals.TokenMalformed),
-        ({"jti": 7}, refusals.TokenMalformed),
-        ({"exp": ...}, refusals.TokenMalformed),
-        ({"exp": "never"}, refusals.TokenMalformed),
-        ({"exp": 1e300}, refusals.TokenMalformed),
-        ({"exp": True}, refusals.TokenMalformed),
-        ({"nbf": ...}, refusals.TokenMalformed),
+        ({"iss": "somebody"}, unadmitted.TokenWrongIssuer),
+        ({"iss": ...}, unadmitted.TokenWrongIssuer),
+        ({"aud": "another"}, unadmitted.TokenWrongAudience),
+        ({"aud": [AUDIENCE, "another"]}, unadmitted.TokenWrongAudience),
+        ({"aud": ...}, unadmitted.TokenWrongAudience),
+        ({"role": "system"}, unadmitted.TokenMalformed),
+        ({"role": ["registrar"]}, unadmitted.TokenMalformed),
+        ({"org": "张三"}, unadmitted.TokenMalformed),
+        ({"org": ...}, unadmitted.TokenMalformed),
+        ({"ref": "nobody"}, unadmitted.TokenMalformed),
+        ({"jti": 7}, unadmitted.TokenMalformed),
+        ({"exp": ...}, unadmitted.TokenMalformed),
+        ({"exp": "never"}, unadmitted.TokenMalformed),
+        ({"exp": 1e300}, unadmitted.TokenMalformed),
+        ({"exp": True}, unadmitted.TokenMalformed),
+        ({"nbf": ...}, unadmitted.TokenMalformed),
     ],
 )
 def test_claims_that_are_not_ours_are_refused(
@@ -251,10 +251,10 @@ def test_time_ends_a_token_that_was_verified_before(tokens: Tokens, clock: Clock
     tokens.verify(token)
     clock.advance(seconds=1)
     for _ in range(2):
-        with pytest.raises(refusals.TokenExpired):
+        with pytest.raises(unadmitted.TokenExpired):
             tokens.verify(token)
     clock.advance(hours=-2)
-    with pytest.raises(refusals.TokenNotYetValid):
+    with pytest.raises(unadmitted.TokenNotYetValid):
         tokens.verify(token)
 
 
@@ -264,12 +264,12 @@ def test_leeway_bears_clocks_that_differ(keys: Path, clock: Clock) -> None:
     clock.advance(seconds=-30)
     tokens.verify(token)
     clock.advance(seconds=-1)
-    with pytest.raises(refusals.TokenNotYetValid):
+    with pytest.raises(unadmitted.TokenNotYetValid):
         tokens.verify(token)
     clock.advance(seconds=31 + 3600 + 29)
     tokens.verify(token)
     clock.advance(seconds=1)
-    with pytest.raises(refusals.TokenExpired):
+    with pytest.raises(unadmitted.TokenExpired):
         tokens.verify(token)
 
 

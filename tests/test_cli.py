@@ -285,7 +285,7 @@ def test_a_token_is_what_was_asked_for(chengxin: Chengxin, tmp_path: Path) -> No
     )
     claims = tokens.verify(done.stdout.strip())
     assert (claims.role, claims.organisation) == ("auditor", "CN-AUDIT-1")
-    assert claims.expires - claims.not_before == 2 * 3600
+    assert claims.expires - claims.term.not_before == 2 * 3600
     ref = "0198c7a0-0000-7000-8000-000000000009"
     told = orjson.loads(
         chengxin(

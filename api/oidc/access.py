@@ -1,0 +1,184 @@
+"""An access token of a configured issuer: is it good, and who bears it (RFC 9068, RFC 8725).
+
+In this order: the issuer it names → algorithm and type, as its description allows → the key it
+names, of that issuer's and of the algorithm's type → the signature → audience and times → the
+bearer. A person is (issuer, subject), and becomes one random reference; the subject stands in no
+answer and no log line.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from joserfc.errors import JoseError
+from joserfc.jws import JWSRegistry
+
+from api import unadmitted
+from api.oidc.compact import Compact
+from api.oidc.fetch import Fetch
+from api.oidc.issuer import Issuer
+from api.oidc.keys import IssuerKeys, PublicKey
+from api.security import Claims, Term
+from ledger.errors import Words
+from ledger.identity import Actor
+from projections.rights import Reader
+
+MAX_SUBJECT_CHARACTERS = 255
+MAX_CACHED_TOKENS = 10_000
+MAX_KNOWN_PERSONS = 10_000
+OF_ID_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
+"""Claims of ID and logout tokens, which say who logged in and open nothing."""
+ALGORITHMS = JWSRegistry.algorithms
+
+Person = Callable[[str, str], Awaitable[str]]
+"""The one random reference of (issuer, subject)."""
+
+
+class Access:
+    """The configured issuers, in one process on one event loop."""
+
+    def __init__(
+        self,
+        issuers: Sequence[Issuer],
+        *,
+        person: Person,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        fetch: Fetch,
+    ) -> None:
+        self._issuers = {one.issuer: one for one in issuers}
+        self._keys = {
+            one.issuer: IssuerKeys(
+                one,
+                fetch=fetch,
+                monotonic=monotonic,
+                forget=partial(self._drop, one.issuer),
+            )
+            for one in issuers
+        }
+        self._person = person
+        self._clock = clock
+        self._verified: OrderedDict[str, Claims] = OrderedDict()
+        self._persons: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    @property
+    def names(self) -> list[str]:
+        """The issuers, as they are named in `iss`."""
+        return list(self._issuers)
+
+    def known(self, token: str) -> Claims | None:
+        """The claims of a token that was verified before and is still good; else None.
+
+        Raises IssuerUnavailable.
+        """
+        claims = self._verified.get(token)
+        if claims is None:
+            return None
+        self._keys[claims.issuer].check()
+        return claims if claims.term.covers(self._clock().timestamp()) else None
+
+    async def verify(self, token: str, parts: Compact) -> Claims:
+        """The claims of a token of one of the issuers. Raises a refusal of status 401, 403, 503."""
+        issuer = self._issuers[parts.claims["iss"]]
+        algorithm = _algorithm(issuer, parts)
+        kid = parts.header.get("kid")
+        if kid is not None and not isinstance(kid, str):
+            raise unadmitted.TokenMalformed
+        key = await self._keys[issuer.issuer].find(kid, algorithm)
+        check_signature(parts, algorithm, key)
+        claims = await self._claims(issuer, parts.claims)
+        self._verified[token] = claims
+        if len(self._verified) > MAX_CACHED_TOKENS:
+            self._verified.popitem(last=False)
+        return claims
+
+    def forget(self) -> None:
+        """Forget all bearers: a reference may have been erased."""
+        self._verified.clear()
+        self._persons.clear()
+
+    def _drop(self, issuer: str) -> None:
+        for token in [one for one, claims in self._verified.items() if claims.issuer == issuer]:
+            del self._verified[token]
+
+    async def _claims(self, issuer: Issuer, given: dict[str, Any]) -> Claims:
+        audience = given.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if issuer.audience not in audiences:
+            raise unadmitted.TokenWrongAudience(audience=issuer.audience)
+        subject = given.get("sub")
+        if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_CHARACTERS:
+            raise unadmitted.TokenMalformed
+        begun, until = _time(given, "iat"), _time(given, "exp")
+        not_before = max(begun, _time(given, "nbf")) if "nbf" in given else begun
+        if until - begun > issuer.longest_hours * 3600:
+            raise unadmitted.TokenLivesTooLong(hours=issuer.longest_hours)
+        term = Term(not_before, until, issuer.leeway_seconds)
+        term.check(self._clock().timestamp())
+        bearer = issuer.bearer(given)
+        if isinstance(bearer, Words):
+            raise unadmitted.BearerNotAdmitted(issuer=issuer.issuer, why=bearer)
+        role, organisation = bearer
+        token_id = given.get("jti")
+        return Claims(
+            issuer=issuer.issuer,
+            actor=Actor(organisation, role, await self._reference(issuer.issuer, subject)),
+            reader=Reader(role, organisation),
+            token_id=token_id if isinstance(token_id, str) else "",
+            term=term,
+            scopes=issuer.scopes(given),
+        )
+
+    async def _reference(self, issuer: str, subject: str) -> str:
+        known = self._persons.get((issuer, subject))
+        if known is None:
+            known = await self._person(issuer, subject)
+            self._persons[issuer, subject] = known
+            if len(self._persons) > MAX_KNOWN_PERSONS:
+                self._persons.popitem(last=False)
+        return known
+
+
+def _algorithm(issuer: Issuer, parts: Compact) -> str:
+    """The algorithm of a token that may be one. Raises TokenAlgorithm or TokenWrongType."""
+    algorithm = parts.header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in issuer.algorithms:
+        raise unadmitted.TokenAlgorithm(algorithm=", ".join(issuer.algorithms))
+    kind = parts.header.get("typ", "JWT")
+    kind = kind.lower().removeprefix("application/") if isinstance(kind, str) else ""
+    if kind not in [one.lower() for one in issuer.types]:
+        raise unadmitted.TokenWrongType(types=", ".join(issuer.types))
+    claims = parts.claims
+    # What is bound to a key of its bearer's is not to be taken from whoever bears it (RFC 9449).
+    if "cnf" in claims:
+        raise unadmitted.TokenWrongType(types=", ".join(issuer.types))
+    # Keycloak tells its kinds of tokens apart by a claim of the same name.
+    if kind == "jwt" and (OF_ID_TOKENS & claims.keys() or claims.get("typ", "Bearer") != "Bearer"):
+        raise unadmitted.TokenWrongType(types=", ".join(issuer.types))
+    return algorithm
+
+
+def check_signature(parts: Compact, algorithm: str, key: PublicKey) -> None:
+    """Raises TokenForged where the key did not make the signature."""
+    # One algorithm under two names (RFC 9864).
+    model = ALGORITHMS["Ed25519" if algorithm == "EdDSA" else algorithm]
+    try:
+        model.check_key(key)
+        good = model.verify(parts.signed, parts.signature, key)
+    except (JoseError, ValueError) as error:
+        raise unadmitted.TokenForged from error
+    if not good:
+        raise unadmitted.TokenForged
+
+
+def _time(claims: dict[str, Any], name: str) -> int:
+    """A NumericDate in whole seconds. Raises TokenMalformed."""
+    time = claims.get(name)
+    if isinstance(time, int | Decimal) and not isinstance(time, bool) and 0 <= time < 2**40:
+        return int(time)
+    raise unadmitted.TokenMalformed
