@@ -41,6 +41,16 @@ class Flaw(Answer):
     msg: str
 
 
+class ProtectedResource(Answer):
+    """Who vouches for bearers here, and for what (RFC 9728)."""
+
+    resource: str
+    authorization_servers: list[str]
+    scopes_supported: list[Literal["feed", "read", "write"]]
+    bearer_methods_supported: list[Literal["header"]]
+    resource_documentation: str
+
+
 class Problem(Answer):
     """Why a request was not answered (RFC 9457), in the language of `Content-Language`."""
 

@@ -21,7 +21,7 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 
-from api import commands, delivery, document, lines, openapi, problems, reference
+from api import commands, delivery, document, lines, openapi, problems, reference, resource
 from api.accesses import Accesses
 from api.callers import Callers
 from api.delivery import Deliveries
@@ -129,6 +129,7 @@ def create_app(
             *quarantine.routes(),
             *health.routes(),
             metrics.route(),
+            resource.route([] if callers is None else callers.issuers),
             problem_types(pages),
             *page_routes(pages),
         ],
@@ -138,6 +139,7 @@ def create_app(
     taken = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
     app.openapi = document.publish(app, taken)  # type: ignore[method-assign]
     reference.add(app, pages)
+    app.state.public_url = settings.public_url
     problems.install(app)
     app.middleware_stack = door_of(app, settings, traffic)
     return app

@@ -49,7 +49,9 @@ SECURITY_SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A JWT signed with Ed25519: `chengxin token`. Twelve hours by default.",
+        "description": "A token of this server (`chengxin token`), an access token (RFC 9068) of an"
+        " issuer that its operator configured, or an API key of a subscriber (`cxk_…`). Who"
+        " vouches for bearers: `/.well-known/oauth-protected-resource`.",
     }
 }
 IDENTIFIER_FORMAT = "provider-identifier"
@@ -119,7 +121,7 @@ def _problem(status: int) -> Json:
     }
     if status == 503:
         found["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
-    if status == 401:
+    if status in (401, 403):
         found["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     return found
 
@@ -286,6 +288,14 @@ READS = {
         {"description": "Lines, by Accept.", "content": {**LINES, **STREAM}, "headers": LINK},
         (401, 404, 406, 500, 503),
         [BEARER],
+    ),
+    "/.well-known/oauth-protected-resource": Read(
+        "operations",
+        "如何取得令牌 · Where tokens come from (RFC 9728)",
+        json_answer(answers.ProtectedResource),
+        (500,),
+        may_be_unchanged=True,
+        shared=True,
     ),
     "/problems/{code}": Read(
         "operations",

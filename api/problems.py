@@ -19,12 +19,13 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
-from api import refusals
+from api import refusals, unadmitted
 from api.intake.rows import Problem
 from api.refusals import Flaw, RowNotUnderstood, SchemaBroken
 from api.titles import TITLES
-from ledger.errors import LedgerError, Unavailable, Words, family
+from ledger.errors import LedgerError, NotAllowed, Unavailable, Words, family
 
 Language = Literal["zh", "en"]
 
@@ -36,6 +37,8 @@ AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 TAGS: dict[Language, str] = {"zh": "zh-CN", "en": "en"}
 REQUEST_ID = "chengxin.request_id"
 """Where in a request's scope its id stands (`api/door.py`)."""
+RESOURCE = "/.well-known/oauth-protected-resource"
+"""Where a client learns who vouches for bearers (`api/resource.py`)."""
 UNSTORED = {"Cache-Control": "no-store", "Vary": "Accept-Language"}
 
 
@@ -110,8 +113,8 @@ def answer(request: Request, error: LedgerError) -> Response:
     headers = {"Content-Language": TAGS[language], **UNSTORED}
     if error.status == 503 or isinstance(error, refusals.Behind):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    elif error.status == 401:
-        headers["WWW-Authenticate"] = challenge(error)
+    elif error.status in (401, 403):
+        headers["WWW-Authenticate"] = challenge(error, address_of(request.scope))
     elif isinstance(error, refusals.MethodNotAllowed):
         headers["Allow"] = str(error.facts["allowed"])
     elif isinstance(error, refusals.BodyTooLarge | refusals.BodyTimeout):
@@ -123,12 +126,38 @@ def answer(request: Request, error: LedgerError) -> Response:
     return Response(body, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def challenge(error: LedgerError) -> str:
-    """The `WWW-Authenticate` header (RFC 6750 §3); who sent no token is told of no error."""
-    if isinstance(error, refusals.TokenMissing):
-        return 'Bearer realm="chengxin"'
-    text = " ".join(str(error).split()).replace('"', "'")
-    return f'Bearer realm="chengxin", error="invalid_token", error_description="{text}"'
+def challenge(error: LedgerError, address: str) -> str:
+    """The `WWW-Authenticate` header (RFC 6750 §3, RFC 9728 §5.1).
+
+    Who sent no token is told of no error, only where to learn how to get one.
+    """
+    parts = {"realm": "chengxin"}
+    if error.status == 401 and not isinstance(error, refusals.TokenMissing):
+        parts["error"] = "invalid_token"
+    elif isinstance(error, NotAllowed | unadmitted.ScopeMissing | unadmitted.BearerNotAdmitted):
+        parts["error"] = "insufficient_scope"
+    if isinstance(error, unadmitted.ScopeMissing):
+        parts["scope"] = str(error.facts["scope"])
+    if "error" in parts:
+        # A description is ASCII without these two (RFC 6750 §3).
+        text = " ".join(str(error).split()).encode("ascii", "replace").decode("ascii")
+        parts["error_description"] = text.replace('"', "'").replace("\\", "/")
+    parts["resource_metadata"] = f"{address}{RESOURCE}"
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parts.items())
+
+
+def address_of(scope: Scope) -> str:
+    """The address of this server: as the operator says, else the socket's own.
+
+    Never what the client calls us: whoever could choose that could name a server of his own.
+    """
+    app = scope.get("app")
+    given = getattr(app.state, "public_url", None) if app is not None else None
+    if given is not None:
+        return str(given).rstrip("/")
+    host, port = scope.get("server") or ("127.0.0.1", None)
+    host = f"[{host}]" if ":" in host else host
+    return f"{scope['scheme']}://{host}" + (f":{port}" if port else "")
 
 
 def broken(error: ValidationError, loc: Sequence[str | int] = ("body",)) -> SchemaBroken:

@@ -293,7 +293,7 @@ TITLES: dict[str, Title] = {
     ),
     "unknown-column": _title("No such column or field", "没有该列或字段", MEND),
     "internal": _title("Internal error", "内部错误", TELL),
-    "issuer-unavailable": _title("Issuer's keys unavailable", "签发方公钥不可用", AGAIN),
+    "issuer-unavailable": _title("Keys of the issuer unavailable", "签发方公钥不可用", AGAIN),
     "too-many-streams": _title("Too many streams", "事件流过多", AGAIN),
     "too-many-imports": _title("Too many imports", "导入过多", AGAIN),
     "stopping": _title("Server stopping", "服务正在停止", AGAIN),

@@ -394,7 +394,10 @@ def test_without_a_token_the_answer_tells_how_to_show_one(served: Served) -> Non
         served.client.post(f"/v1/providers/{given.PROVIDER}/penalties", json={}),
     ):
         problem(response, 401, "token-missing")
-        assert response.headers["www-authenticate"] == 'Bearer realm="chengxin"'
+        assert response.headers["www-authenticate"] == (
+            f'Bearer realm="chengxin", resource_metadata="http://127.0.0.1:{served.port}'
+            '/.well-known/oauth-protected-resource"'
+        )
 
 
 def test_the_scheme_is_written_in_any_case(served: Served) -> None:

@@ -42,6 +42,7 @@ from ledger.database import Database
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, serving
 
+URL = "https://ledger.example"
 GOLDENS = Path(__file__).parent / "goldens"
 SCRIPTS = sorted(GOLDENS.glob("*.http"))
 KINDS = {
@@ -219,7 +220,9 @@ Start = Callable[[], AbstractContextManager[Served]]
 @pytest.fixture
 def start(databases: Callable[[], Database], tmp_path: Path) -> Start:
     """Starts a server on a ledger that was just opened."""
-    return lambda: serving(databases(), tmp_path / "keys", Clock(), new_ledger=new_ledger)
+    return lambda: serving(
+        databases(), tmp_path / "keys", Clock(), new_ledger=new_ledger, public_url=URL
+    )
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -449,3 +450,38 @@ def test_every_forgery_is_refused_and_told(standing: Scene) -> None:
                 wrong.append(f"{what}: {response.text}")
     assert not wrong, "\n".join(wrong)
     assert standing.served.head() == head
+
+
+# --- what a client learns ------------------------------------------------------------------------
+
+
+def test_whoever_is_refused_learns_where_tokens_come_from(standing: Scene) -> None:
+    refused = standing.served.get("/v1/feed")
+    found = re.search(r'resource_metadata="([^"]+)"', refused.headers["www-authenticate"])
+    assert found is not None
+    document = httpx2.get(found[1]).json()
+    assert document["resource"] == f"http://127.0.0.1:{standing.served.port}"
+    assert document["authorization_servers"] == [standing.provider.issuer, standing.other.issuer]
+    assert document["scopes_supported"] == ["feed", "read", "write"]
+    configuration = f"{document['authorization_servers'][0]}/.well-known/openid-configuration"
+    assert httpx2.get(configuration).json()["token_endpoint"]
+
+
+def test_nobody_can_make_us_name_another_server(standing: Scene) -> None:
+    for path in ("/v1/feed", "/.well-known/oauth-protected-resource"):
+        response = standing.served.client.get(path, headers={"Host": "evil.example"})
+        assert "evil" not in response.text + str(response.headers)
+
+
+def test_a_challenge_says_what_is_missing(standing: Scene) -> None:
+    def challenge(token: str, path: str = "/v1/events/2") -> str:
+        return str(ask(standing, token, path).headers["www-authenticate"])
+
+    assert 'error="invalid_token"' in challenge(standing.provider.token(exp=1))
+    assert 'error="insufficient_scope", scope="read"' in challenge(
+        standing.other.token("adapter", scope="feed")
+    )
+    assert 'error="insufficient_scope"' in challenge(standing.provider.token(groups=[]))
+    response = penalise(standing, standing.served.token("auditor"), "D-7")
+    assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
+    assert "error=" not in standing.served.get("/v1/feed").headers["www-authenticate"]
