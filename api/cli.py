@@ -204,10 +204,10 @@ def _failure(error: Exception) -> tuple[int, str] | None:
     from api.intake.csvfile import NoHeader
     from api.oidc.issuer import IssuersError
     from api.reach import OnThisMachineOnly
-    from api.security import KeyFileError
     from api.serve import PortTaken
     from ledger.database import MigrationError
     from ledger.embedded import EmbeddedError
+    from ledger.keyfile import KeyFileError
 
     if isinstance(error, LedgerError):
         code = UNAVAILABLE if error.status == 503 else REFUSED

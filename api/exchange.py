@@ -14,11 +14,11 @@ import typer
 from typer.core import TyperGroup
 
 from api import quarantine_commands
-from api.options import NOBODY, OPERATOR, DataDir, Json, settings_of, tokens_of
+from api.options import NOBODY, OPERATOR, DataDir, Json, keyring_of, settings_of, tokens_of
 from api.start import interruptible
 from api.terminal import REFUSED, USAGE, fail, put, put_json, tell, told, words
 from ledger.identity import Actor
-from ledger.store import system_clock
+from ledger.store import Ledger, system_clock
 
 FILE = "file"
 
@@ -133,11 +133,14 @@ def import_file(
     importing = _reader(file, mapping, form)
     digest = tokens_of(settings).digest
     try:
-        with database_of(settings) as database:
+        with (
+            database_of(settings) as database,
+            Ledger(database, clock=system_clock, keyring=keyring_of(settings)) as ledger,
+        ):
             tally = take_in(
                 file,
                 importing,
-                database,
+                ledger,
                 actor=actor,
                 digest=digest,
                 clock=system_clock,

@@ -20,13 +20,12 @@ from api.intake.imports import Import
 from api.intake.jsonlines import BOM, JsonLines
 from api.intake.mapping import Importing
 from api.intake.quarantine import Quarantine
-from api.intake.rehearsal import Rehearsal
+from api.intake.rehearsal import rehearse
 from api.intake.rows import Row, Unread
 from api.intake.source import recognised_file, table_of
 from api.intake.tally import Account, Issue, State, Tally
 from api.options import run
 from api.terminal import USAGE, Meter, fail, tell, told, words
-from ledger.database import Database
 from ledger.errors import Words
 from ledger.handle import Desk
 from ledger.identity import Actor
@@ -47,7 +46,7 @@ BECAME: dict[State, Words] = {
 def take_in(
     path: Path,
     importing: Importing | JsonLines | None,
-    database: Database,
+    ledger: Ledger,
     *,
     actor: Actor,
     digest: Callable[..., bytes],
@@ -57,17 +56,16 @@ def take_in(
 ) -> Tally:
     """Import a file (`-`: standard input); issues go to stderr and, as JSON Lines, to `report`.
 
-    Without a mapping the file must be in a known form, which brings its own.
+    After a dry run the ledger writes nothing any more. Without a mapping the file must be in a
+    known form, which brings its own.
 
     Raises MappingError, NoHeader, LedgerError, OSError.
     """
     with ExitStack() as stack:
         raw = stack.enter_context(opened(path))
         whole = path.stat().st_size if path.is_file() else None
-        ledger = stack.enter_context(Ledger(database, clock=clock))
         if dry_run:
-            ledger.appender.close()
-            ledger.appender = Rehearsal(clock)
+            rehearse(ledger, clock)
         importing, rows = rows_of(importing, raw, registered=ledger.registered)
         issues = stack.enter_context(_opened(report)) if report is not None else None
         meter = stack.enter_context(Meter(path.name, words("rows", "行")))

@@ -15,7 +15,7 @@ import orjson
 import typer
 from pydantic import ValidationError
 
-from api.options import NOBODY, OPERATOR, DataDir, Json, run, settings_of, tokens_of
+from api.options import NOBODY, OPERATOR, DataDir, Json, keyring_of, run, settings_of, tokens_of
 from api.start import interruptible
 from api.terminal import USAGE, Meter, fail, put_json, tell, words
 from ledger.calendar import local_day
@@ -207,7 +207,7 @@ def serve(
             with database_of(settings) as database:
                 if demo:
                     _fill_once(database, ending)
-                house = House(database, clock=system_clock)
+                house = House(database, clock=system_clock, keyring=keyring_of(settings))
                 serve_until_told(
                     house,
                     listener,
@@ -238,7 +238,8 @@ def worker(data_dir: DataDir = None) -> None:
     with ending.handling():
         try:
             with database_of(settings) as database:
-                labour(House(database, clock=system_clock), ending=ending)
+                house = House(database, clock=system_clock, keyring=keyring_of(settings))
+                labour(house, ending=ending)
         except KeyboardInterrupt:
             if not ending.asked:
                 raise

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from api.settings import PREFIX, Settings
 from api.terminal import USAGE, fail, words
+from ledger.keyring import FileKeyring
 from ledger.store import system_clock
 
 OPERATOR = "OPERATOR"
@@ -70,6 +71,12 @@ def collect_rarely() -> None:
     """
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
+def keyring_of(settings: Settings) -> FileKeyring | None:
+    """The vault's keys; None where no folder of keys is named. Raises KeyFileError."""
+    folder = settings.keys()
+    return None if folder is None else FileKeyring(folder)
 
 
 def tokens_of(settings: Settings) -> Any:

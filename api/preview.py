@@ -23,7 +23,7 @@ from api.intake.imports import Import
 from api.intake.jsonlines import JsonLines
 from api.intake.mapping import Importing
 from api.intake.quarantine import Quarantine
-from api.intake.rehearsal import Rehearsal, ShippedRules
+from api.intake.rehearsal import ShippedRules, rehearse
 from api.intake.rows import Problem, Row, Unread
 from api.intake.source import recognised_file, table_of
 from api.intake.tally import Account, Outcome, Tally
@@ -195,8 +195,7 @@ def previewed(
 def _desk_on(database: Database, *, clock: Callable[[], datetime]) -> Iterator[Desk | None]:
     """A desk on a ledger that writes nothing; None where none was opened. Raises LedgerError."""
     with Ledger(database, clock=clock) as ledger:
-        ledger.appender.close()
-        ledger.appender = Rehearsal(clock)
+        rehearse(ledger, clock)
         yield Desk(ledger) if ledger.head() else None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.options import OPERATOR, DataDir, Json, run, settings_of, tokens_of
+from api.options import OPERATOR, DataDir, Json, keyring_of, run, settings_of, tokens_of
 from api.start import interruptible
 from api.terminal import USAGE, fail, put, put_json, tell, words
 from ledger.identity import Actor
@@ -198,9 +198,10 @@ def _valid(model: type[RowVerdict], given: Mapping[str, Any]) -> RowVerdict:
 def _ledger(data_dir: Path | None) -> Iterator[Ledger]:
     with interruptible():
         from api.storage import database_of
+    settings = settings_of(data_dir=data_dir)
     with (
-        database_of(settings_of(data_dir=data_dir)) as database,
-        Ledger(database, clock=system_clock) as ledger,
+        database_of(settings) as database,
+        Ledger(database, clock=system_clock, keyring=keyring_of(settings)) as ledger,
     ):
         yield ledger
 

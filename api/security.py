@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import hmac
 import os
-import stat
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,6 +27,7 @@ from api.bearer import flaw_of
 from api.roles import ROLES
 from ledger.errors import NotAllowed, Words
 from ledger.identity import Actor
+from ledger.keyfile import KeyFileError, key_file, private_folder
 from projections.rights import Reader
 
 ALGORITHM = "Ed25519"
@@ -38,10 +36,6 @@ IDEMPOTENCY_KEY = "idempotency.key"
 IDEMPOTENCY_KEY_BYTES = 32
 MAX_TOKEN_CHARACTERS = 4096
 MAX_CACHED_TOKENS = 10_000
-
-
-class KeyFileError(RuntimeError):
-    """A key file cannot be used: which one and why are in the message."""
 
 
 class NoToken(ValueError):
@@ -125,8 +119,8 @@ class Tokens:
         leeway_seconds: int = 0,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        _private_folder(folder)
-        pem = _key_file(folder / SIGNING_KEY, _new_signing_key)
+        private_folder(folder)
+        pem = key_file(folder / SIGNING_KEY, _new_signing_key)
         try:
             self._key = OKPKey.import_key(pem)
         except (JoseError, ValueError) as error:
@@ -134,7 +128,7 @@ class Tokens:
         if not self._key.is_private or self._key.curve_name != ALGORITHM:
             raise KeyFileError(f"{folder / SIGNING_KEY} holds no private Ed25519 key")
         path = folder / IDEMPOTENCY_KEY
-        secret = _key_file(path, lambda: random(IDEMPOTENCY_KEY_BYTES))
+        secret = key_file(path, lambda: random(IDEMPOTENCY_KEY_BYTES))
         if len(secret) != IDEMPOTENCY_KEY_BYTES:
             raise KeyFileError(f"{path} does not hold {IDEMPOTENCY_KEY_BYTES} bytes")
         # Copied for each request: unlike hmac.digest, an update of so few bytes keeps the GIL.
@@ -286,44 +280,3 @@ def _uuid(random: Callable[[int], bytes]) -> UUID:
 
 def _new_signing_key() -> bytes:
     return OKPKey.generate_key("Ed25519", private=True).as_pem(private=True)
-
-
-def _private_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise KeyFileError(
-            f"{folder} must belong to the user running this and be closed to others (chmod 700);"
-            f" it has mode {stat.S_IMODE(status.st_mode):o} and belongs to user {status.st_uid}"
-        )
-
-
-def _key_file(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The content of a key file, made first where there is none.
-
-    A file of that name is always whole: it is written under another name, made durable, and then
-    linked; of two processes that do so at once the later takes the file of the earlier.
-    """
-    with suppress(FileNotFoundError):
-        return _read_private(path)
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(make())
-        file.flush()
-        os.fsync(descriptor)
-    with suppress(FileExistsError):
-        path.hardlink_to(unfinished)
-    Path(unfinished).unlink()
-    return _read_private(path)
-
-
-def _read_private(path: Path) -> bytes:
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())
-        mode = stat.S_IMODE(status.st_mode)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or mode & 0o077:
-            raise KeyFileError(
-                f"{path} must be a file of the user running this, closed to others (chmod 600);"
-                f" it has mode {mode:o} and belongs to user {status.st_uid}"
-            )
-        return file.read()

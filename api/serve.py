@@ -30,6 +30,7 @@ from api.worker import work
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.handle import Desk
+from ledger.keyring import Keyring
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
@@ -131,8 +132,10 @@ class Ending:
 class House:
     """The ledger with all that follows it, in one process."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
-        self.ledger = Ledger(database, clock=clock)
+    def __init__(
+        self, database: Database, *, clock: Callable[[], datetime], keyring: Keyring | None
+    ) -> None:
+        self.ledger = Ledger(database, clock=clock, keyring=keyring)
         self.tail = Tail(database)
         self.clock = self.tail.bounded(clock)
         self.scores = Scores(self.ledger)

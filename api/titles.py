@@ -167,6 +167,21 @@ TITLES: dict[str, Title] = {
         Words("Give every request a key of its own.", "请为每个请求使用不同的 Idempotency-Key。"),
     ),
     "event-too-large": _title("Event too large", "事件过大", MEND),
+    "person-erased": _title("Person erased", "人员资料已删除", NOTHING),
+    "sealing-off": _title(
+        "No vault keys",
+        "没有保险库密钥",
+        Words("The operator must set CHENGXIN_KEY_DIR.", "运维人员须设置 CHENGXIN_KEY_DIR。"),
+    ),
+    "vault-key-missing": _title(
+        "Vault key missing",
+        "缺少保险库密钥",
+        Words(
+            "The operator must put back the key folder that belongs to this database.",
+            "运维人员须恢复与该数据库配套的密钥目录。",
+        ),
+    ),
+    "seal-broken": _title("Sealed text altered", "封存文本被改动", TELL),
     "unknown-event-type": _title("Event of a later version", "事件版本未知", TELL),
     "clock-ahead": _title("Clock ahead", "时钟超前", TELL),
     "unavailable": _title("Temporarily unavailable", "暂不可用", AGAIN),

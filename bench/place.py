@@ -17,9 +17,10 @@ from api.storage import migrate_all
 from ledger.database import Database
 from ledger.embedded import Embedded
 from ledger.events import Issuer, LedgerOpened, ProviderRegistered, Purpose
+from ledger.evidence import EvidenceDigest
 from ledger.findings import ImposePenalty
 from ledger.handle import Desk
-from ledger.identity import Actor, EvidenceDigest
+from ledger.identity import Actor
 from ledger.rulebook import first_rulebook
 from ledger.store import Ledger, system_clock
 

@@ -22,7 +22,6 @@ import threading
 import time as monotonic
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -32,7 +31,8 @@ import psycopg
 from ledger import errors
 from ledger.database import Database
 from ledger.figures import Appends
-from ledger.parameters import parameters
+from ledger.parameters import Answer, outcomes, parameters
+from ledger.sealing import Box
 from ledger.watchdog import Watchdog
 
 MAX_BATCH_REQUESTS = 256
@@ -45,7 +45,10 @@ NOT_NOW = ("25006", "40", "53", "55", "57", "58")
 
 
 class Entry(NamedTuple):
-    """One event on its way in. `time_at`: where `time` stands in `state`, -1 for nowhere."""
+    """One event on its way in. `time_at`: where `time` stands in `state`, -1 for nowhere.
+
+    `boxes`: its ciphertexts, which are recorded with it (`ledger/vault.py`).
+    """
 
     stream: str
     version: int
@@ -53,6 +56,7 @@ class Entry(NamedTuple):
     topic: str
     state: bytes
     time_at: int
+    boxes: tuple[Box, ...] = ()
 
 
 class Key(NamedTuple):
@@ -62,18 +66,6 @@ class Key(NamedTuple):
     subject: str
     key: str
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a request: its first position and the time its events were stamped with.
-
-    `repeated`: the key was used before; the positions are those of the first answer.
-    """
-
-    first_position: int
-    recorded_at: datetime
-    repeated: bool = False
 
 
 class Request:
@@ -120,7 +112,8 @@ class Appender:
         self._append = (
             f"SELECT * FROM {name}append(%s, %s::text::int[], %s::text::text[], %s::text::bigint[],"
             " %s::text::uuid[], %s::text::text[], %b::bytea[], %s::text::int[],"
-            " %s::text::text[], %s::text::text[], %s::text::text[], %b::bytea[])"
+            " %s::text::text[], %s::text::text[], %s::text::text[], %b::bytea[],"
+            " %s::text::int[], %s::text::uuid[], %s::text::uuid[], %b::bytea[])"
         ).encode()
         self._outcome = f"SELECT * FROM {name}outcome(%s::uuid[])".encode()
         self._watchdog = Watchdog("appender's watchdog")
@@ -130,8 +123,8 @@ class Appender:
     def append(self, entries: Sequence[Entry], key: Key | None = None) -> Answer:
         """Append atomically; blocks until committed.
 
-        Raises WrongVersion, KeyReused, ClockAhead, Unavailable (nothing recorded) or
-        OutcomeUnknown.
+        Raises WrongVersion, KeyReused, PersonErased, ClockAhead, Unavailable (nothing recorded)
+        or OutcomeUnknown.
         """
         latch = threading.Lock()
         latch.acquire()
@@ -230,26 +223,8 @@ class Appender:
         cursor = self._watchdog.execute(connection, self._append, given)
         row = cursor.fetchone()
         assert row is not None
-        recorded_at, statuses, positions, streams, versions = row
-        for index, request in enumerate(batch):
-            status = statuses[index]
-            if status in ("appended", "repeated"):
-                request.outcome = Answer(positions[index], recorded_at, status == "repeated")
-            elif status == "key-reused":
-                assert request.key is not None
-                request.outcome = errors.KeyReused(key=request.key.key)
-            elif status == "wrong-version":
-                request.outcome = errors.WrongVersion(
-                    expected=next(
-                        entry.version - 1
-                        for entry in request.entries
-                        if entry.stream == streams[index]
-                    ),
-                    stream=streams[index],
-                    actual=versions[index],
-                )
-            else:
-                request.outcome = RuntimeError(f"event id taken: {request.entries[0].id}")
+        for request, outcome in zip(batch, outcomes(batch, row), strict=True):
+            request.outcome = outcome
 
     def _refused(self, batch: Sequence[Request], error: Exception, deadline: float) -> None:
         """The server refused the whole call and rolled it back; nothing of it is recorded."""

@@ -26,6 +26,7 @@ from ledger.errors import Unavailable
 
 SERVICE_ROLE = "chengxin_service"
 READER_ROLE = "chengxin_reader"
+VAULT_ROLE = "chengxin_vault"
 CONNECT_SECONDS = 5
 LOST_NETWORK = {
     "tcp_user_timeout": "10000",

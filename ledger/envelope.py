@@ -20,6 +20,8 @@ import orjson
 from ledger.errors import EventTooLarge, UnknownEventType
 from ledger.events import RULEBOOK_STREAM, Data
 from ledger.identity import Actor
+from ledger.private import members
+from ledger.sealing import STORED
 from ledger.vocabulary import EVENT_TYPES, SCHEMA_PREFIX
 
 TYPE_PREFIX = "cn.chengxin."
@@ -85,8 +87,9 @@ class Event:
             envelope["correlationid"] = self.correlation
         if self.causation is not None:
             envelope["causationid"] = self.causation
-        # `vars` of a model are its fields: orjson walks them in less time than a dump would take.
-        state = orjson.dumps(envelope, default=vars, option=orjson.OPT_SORT_KEYS)
+        # orjson walks the fields of a model in less time than a dump would take, and fails on any
+        # text that was not sealed.
+        state = orjson.dumps(envelope, default=members, option=orjson.OPT_SORT_KEYS)
         limit = MAX_RULEBOOK_BYTES if self.stream == RULEBOOK_STREAM else MAX_EVENT_BYTES
         if len(state) > limit:
             raise EventTooLarge(type=self.type, size=len(state), limit=limit)
@@ -110,7 +113,7 @@ def from_envelope(envelope: Mapping[str, Any]) -> Event:
         id=envelope["id"],
         stream=stream,
         version=envelope["streamversion"],
-        data=cls.model_validate(envelope["data"]),
+        data=cls.model_validate(envelope["data"], context=STORED),
         actor=Actor(envelope["actororg"], envelope["actorrole"], envelope["actorref"]),
         nonce=envelope["nonce"],
         subject=envelope.get("subject"),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ledger.evidence import EvidenceDigest
 from ledger.fields import (
     Citation,
     Code,
@@ -23,7 +24,8 @@ from ledger.fields import (
     Reference,
     Version,
 )
-from ledger.identity import EvidenceDigest, Ref
+from ledger.identity import Ref
+from ledger.private import Complainant
 
 Purpose = Literal["production", "demonstration", "test-data"]
 Visibility = Literal["public", "party", "officers"]
@@ -179,6 +181,7 @@ class ComplaintOutcomeRecorded(Data):
     decided_on: Day
     evidence: Annotated[list[EvidenceDigest], Field(min_length=1, max_length=20)]
     finding: Finding | None
+    complainant: Complainant | None = None
 
     def visibility(self) -> Visibility:
         """A complaint without a finding never leaves the parties."""

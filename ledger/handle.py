@@ -36,6 +36,7 @@ from ledger.events import (
 from ledger.findings import Bench
 from ledger.identity import Actor, parse_identifier
 from ledger.intent import Draft, Intent, Kept, S
+from ledger.sealing import Box
 from ledger.store import Ledger
 
 CONFLICT_SECONDS = 10
@@ -227,7 +228,7 @@ class Desk:
                     await self._catch_up(kept)
                     fresh = True
                     continue
-                entries = [entry_of(event) for event in draft.events]
+                entries = [entry_of(*one) for one in await self.ledger.vault.seal(draft.events)]
                 try:
                     answer = await self.ledger.appender.append_async(entries, intent.key)
                 except errors.WrongVersion as error:
@@ -328,10 +329,10 @@ def _decide(command: Data, bench: Bench, state: provider.Provider) -> Sequence[D
     return provider.decide(state, command, bench)
 
 
-def entry_of(event: Event) -> Entry:
+def entry_of(event: Event, boxes: tuple[Box, ...] = ()) -> Entry:
     """An event as the appender takes it. Raises EventTooLarge."""
     state, time_at = event.encode()
-    return Entry(event.stream, event.version, event.id, event.type, state, time_at)
+    return Entry(event.stream, event.version, event.id, event.type, state, time_at, boxes)
 
 
 def _first_answer(position: int, found: Mapping[int, Event], command: type[Data]) -> Receipt:

@@ -1,4 +1,4 @@
-"""Who an event is about and who recorded it: identifiers, actors, evidence, random references.
+"""Who an event is about and who recorded it: identifiers, actors, random references.
 
 A provider's identifier is a unified social credit code (USCC, 统一社会信用代码, GB 32100-2015:
 18 characters, check digit MOD 31-3) or, for organisations without one, `<country>-<register>-
@@ -17,7 +17,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import StringConstraints
 from stdnum.cn import uscc
 from stdnum.iso7064 import mod_11_2
 
@@ -153,19 +153,6 @@ Ref = Annotated[
     StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"),
 ]
 """A random reference (UUID, lower case) that stands for a person or a counterparty."""
-
-
-class EvidenceDigest(BaseModel):
-    """What proves a fact, by digest; the custodian keeps the file itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    media_type: Annotated[
-        str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]*$", max_length=80)
-    ]
-    size_bytes: Annotated[int, Field(ge=0, le=2**53 - 1)]
-    custodian: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,59}$")]
 
 
 ACTOR = (

@@ -20,9 +20,10 @@ from ledger.acts import ACT_OF_EVENT, ACTS, Fact, decide_act, decide_end_of_publ
 from ledger.envelope import Event
 from ledger.errors import Words
 from ledger.events import Data, InspectionFields, TargetFields
+from ledger.evidence import EvidenceDigest
 from ledger.fields import Day, EventId, Reference
 from ledger.findings import Bench, ComplaintFinding, ConfirmBreach, ImposePenalty, finding_fields
-from ledger.identity import EvidenceDigest
+from ledger.private import Complainant
 from ledger.qualification import QualificationVerified
 from ledger.recorded import qualification_name, recorded
 from ledger.referral import check_referral
@@ -43,6 +44,7 @@ class RecordComplaintOutcome(Data):
     decided_on: Day
     evidence: Annotated[list[EvidenceDigest], Field(min_length=1, max_length=20)]
     finding: ComplaintFinding | None = None
+    complainant: Complainant | None = None
 
 
 class RecordInspection(InspectionFields):
@@ -224,6 +226,7 @@ def _decide_complaint(state: Provider, command: RecordComplaintOutcome, bench: B
         decided_on=command.decided_on,
         evidence=command.evidence,
         finding=finding,
+        complainant=command.complainant,
     )
 
 

@@ -39,7 +39,9 @@ from ledger.entropy import Entropy
 from ledger.envelope import Event, decode
 from ledger.errors import Unavailable
 from ledger.events import ProviderRegistered
+from ledger.keyring import Keyring
 from ledger.recorder import Recorder
+from ledger.vault import Vault
 
 POOL_SIZE = 8
 STREAM_EVENTS = 250
@@ -148,18 +150,22 @@ class Ledger(Application[str]):
         *,
         clock: Callable[[], datetime] = system_clock,
         random: Callable[[int], bytes] | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
+        """Without a `keyring` everything can be read but sealed texts, and none can be sealed."""
         self.database = database
         self.clock = clock
         self.random = random or Entropy()
         self.appender = Appender(database, clock=clock)
         self.datastore = Datastore(database)
+        self.vault = Vault(database, keyring, clock=clock, random=self.random)
         try:
             super().__init__()
         except (OperationalError, InterfaceError) as error:
             # The library asks the database once; nobody will close what could not be made.
             self.appender.close()
             self.datastore.close()
+            self.vault.close()
             raise Unavailable from error
         name = f"{database.schema}.{database.application}_"
         self._read = (
@@ -308,6 +314,7 @@ class Ledger(Application[str]):
     def close(self) -> None:
         """Finish what is queued; close every connection."""
         self.appender.close()
+        self.vault.close()
         super().close()
 
     def __enter__(self) -> Self:

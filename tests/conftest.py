@@ -8,6 +8,7 @@ is migrated once a run. The clock and the randomness of a test's ledger are its 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
 import os
 import random
@@ -15,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -32,6 +34,7 @@ from ledger.embedded import Embedded
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
+from ledger.keyring import FileKeyring
 from ledger.store import Ledger
 from tests import given
 
@@ -206,12 +209,27 @@ def clock() -> Clock:
 SEEDS = itertools.count(1)
 
 
-def new_ledger(database: Database, clock: Callable[[], datetime]) -> Ledger:
+def new_ledger(
+    database: Database, clock: Callable[[], datetime], keys: Path | None = None
+) -> Ledger:
     """A ledger as one process has it, with randomness that is the same in every run.
 
-    Each has a seed of its own: two processes never draw the same event ids.
+    Each has a seed of its own: two processes never draw the same event ids. `keys`: the folder of
+    its vault keys; without one all ledgers of this process share theirs.
     """
-    return Ledger(database, clock=clock, random=random.Random(next(SEEDS)).randbytes)
+    return Ledger(
+        database,
+        clock=clock,
+        random=random.Random(next(SEEDS)).randbytes,
+        keyring=FileKeyring(keys or _shared_keys()),
+    )
+
+
+@cache
+def _shared_keys() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="chengxin-keys-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
 
 
 @pytest.fixture

@@ -26,8 +26,9 @@ from ledger.acts import (
     SuspendDecision,
 )
 from ledger.events import Data, Issuer, LedgerOpened, TargetFields
+from ledger.evidence import EvidenceDigest
 from ledger.findings import ComplaintFinding, ConfirmBreach, ImposePenalty
-from ledger.identity import Actor, EvidenceDigest
+from ledger.identity import Actor
 from ledger.provider import EndPublicity, RecordComplaintOutcome, RecordInspection, ResumeProvider
 from ledger.qualification import QualificationVerified
 from ledger.rulebook import PublishRulebook, first_rulebook

@@ -26,10 +26,10 @@ from api.security import (
     MAX_CACHED_TOKENS,
     SIGNING_KEY,
     Claims,
-    KeyFileError,
     Tokens,
 )
 from ledger.database import Database
+from ledger.keyfile import KeyFileError
 from tests import given
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, problem, serving

@@ -13,6 +13,7 @@ import pytest
 from ledger.database import (
     READER_ROLE,
     SERVICE_ROLE,
+    VAULT_ROLE,
     Database,
     MigrationError,
     migrate,
@@ -25,7 +26,13 @@ from tests import given
 from tests.conftest import Clock, Run, new_ledger
 
 OURS = files("ledger") / "sql"
-MIGRATIONS = ["0001_ledger.sql", "0002_append.sql", "0003_roles.sql"]
+MIGRATIONS = [
+    "0001_ledger.sql",
+    "0002_append.sql",
+    "0003_roles.sql",
+    "0004_vault.sql",
+    "0005_append.sql",
+]
 
 
 def run_by(database: Database) -> list[tuple[str, str]]:
@@ -141,7 +148,7 @@ def setting(connection: psycopg.Connection, name: str) -> str:
     return str(row[0])
 
 
-@pytest.mark.parametrize("role", [SERVICE_ROLE, READER_ROLE])
+@pytest.mark.parametrize("role", [SERVICE_ROLE, READER_ROLE, VAULT_ROLE])
 def test_one_connects_in_a_role(database: Database, role: str) -> None:
     with database.connect(role=role) as connection:
         assert connection.execute("SELECT current_user").fetchone() == (role,)
@@ -194,13 +201,13 @@ def test_an_owner_who_is_no_superuser(own_server: Embedded, run: Run) -> None:
 
 def test_an_owner_who_may_not_take_on_the_roles_is_told_at_once(own_server: Embedded) -> None:
     with psycopg.connect(own_server.conninfo(), autocommit=True) as connection:
-        for role in (SERVICE_ROLE, READER_ROLE, "tenant LOGIN"):
+        for role in (SERVICE_ROLE, READER_ROLE, VAULT_ROLE, "tenant LOGIN"):
             connection.execute(f"CREATE ROLE {role}".encode())
         connection.execute("CREATE DATABASE tenant OWNER tenant")
         database = Database(own_server.conninfo(user="tenant", dbname="tenant"))
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match=SERVICE_ROLE):
             migrate(database, OURS)
-        connection.execute(f"GRANT {SERVICE_ROLE}, {READER_ROLE} TO tenant".encode())
+        connection.execute(f"GRANT {SERVICE_ROLE}, {READER_ROLE}, {VAULT_ROLE} TO tenant".encode())
     assert migrate(database, OURS) == MIGRATIONS[2:]
     database.connect().close()
 

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from uuid import UUID
 
 import pytest
 import rfc8785
@@ -19,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
-from ledger import access, events, fields, identity, rulebook
+from ledger import access, events, evidence, fields, identity, private, rulebook
 from ledger.calendar import SHANGHAI
 from ledger.envelope import (
     MAX_EVENT_BYTES,
@@ -36,6 +37,7 @@ from ledger.envelope import (
 from ledger.errors import EventTooLarge, UnknownEventType
 from ledger.events import RULEBOOK_STREAM, Data, provider_stream
 from ledger.identity import Actor
+from ledger.sealing import Commitment, Sealed, SealedAs
 from ledger.vocabulary import EVENT_TYPES, json_schema
 from tests import given
 
@@ -78,9 +80,20 @@ def texts(least: int, most: int) -> st.SearchStrategy[str]:
     )
 
 
+def is_sealed(wanted: Any) -> bool:
+    """Whether a type is written `Annotated[…, SealedAs(…)]`."""
+    return any(isinstance(note, SealedAs) for note in getattr(wanted, "__metadata__", ()))
+
+
+def commitment(person: UUID, digest: bytes) -> Sealed:
+    return Sealed(sealed=Commitment(person=str(person), digest=digest.hex()))
+
+
 @cache
 def values(wanted: Any) -> st.SearchStrategy[Any]:
     """Anything that a field of this type accepts."""
+    if is_sealed(wanted):
+        return st.builds(commitment, st.uuids(version=4), st.binary(min_size=32, max_size=32))
     simple = {fields.Day: st.dates(), bool: st.booleans(), type(None): st.none()}
     if wanted in simple:
         return simple[wanted]
@@ -230,8 +243,12 @@ def largest(wanted: Any) -> Any:
         return date(2026, 12, 31)
     if isinstance(wanted, type) and issubclass(wanted, BaseModel):
         return wanted(**{name: largest(one) for name, one in fields_of(wanted).items()})
-    if wanted is bool:
-        return False
+    simple: dict[Any, Any] = {
+        bool: False,
+        private.SealedLine: commitment(UUID(given.CLIENT), bytes(32)),
+    }
+    if wanted in simple:
+        return simple[wanted]
     if get_origin(wanted) is Literal:
         return max(get_args(wanted), key=len)
     if get_origin(wanted) in UNIONS:
@@ -247,9 +264,9 @@ def largest(wanted: Any) -> Any:
         fields.Reference: "a" * 80,
         identity.Ref: given.CLIENT,
         fields.FactId: f"{given.CLIENT}/merit",
-        fields_of(identity.EvidenceDigest)["sha256"]: "a" * 64,
-        fields_of(identity.EvidenceDigest)["media_type"]: "application/" + "x" * 68,
-        fields_of(identity.EvidenceDigest)["custodian"]: "A" * 60,
+        fields_of(evidence.EvidenceDigest)["sha256"]: "a" * 64,
+        fields_of(evidence.EvidenceDigest)["media_type"]: "application/" + "x" * 68,
+        fields_of(evidence.EvidenceDigest)["custodian"]: "A" * 60,
     }
     return longest[wanted] if wanted in longest else "\U00020000" * limits["max_length"]
 
@@ -302,16 +319,16 @@ ALLOWED_TEXTS: dict[Any, set[str]] = {
     fields.LegalName: {"Issuer.name", "LedgerOpened.name", "ProviderRegistered.name"},
     # The words of a rulebook.
     rulebook.Phrase: {"Named.zh", "Named.en"},
-    fields_of(identity.EvidenceDigest)["sha256"]: {"EvidenceDigest.sha256"},
-    fields_of(identity.EvidenceDigest)["media_type"]: {"EvidenceDigest.media_type"},
-    fields_of(identity.EvidenceDigest)["custodian"]: {"EvidenceDigest.custodian"},
+    fields_of(evidence.EvidenceDigest)["sha256"]: {"EvidenceDigest.sha256"},
+    fields_of(evidence.EvidenceDigest)["media_type"]: {"EvidenceDigest.media_type"},
+    fields_of(evidence.EvidenceDigest)["custodian"]: {"EvidenceDigest.custodian"},
 }
 """Every type of text an event may hold, and the fields that may have it."""
 ALLOWED_NUMBERS: dict[Any, set[str]] = {
     fields.Count: {EVERYWHERE},
     # Positions and numbers of rows.
     access.Number: {"AccessRecorded.first", "AccessRecorded.last"},
-    fields_of(identity.EvidenceDigest)["size_bytes"]: {"EvidenceDigest.size_bytes"},
+    fields_of(evidence.EvidenceDigest)["size_bytes"]: {"EvidenceDigest.size_bytes"},
     fields_of(rulebook.Clock)["count"]: {"Clock.count"},
     fields_of(rulebook.Severity)["shortest_months"]: {"Severity.shortest_months"},
     fields_of(rulebook.Severity)["longest_months"]: {"Severity.longest_months"},
@@ -351,6 +368,10 @@ def offences_of_type(wanted: Any, where: str) -> list[str]:
         return [] if all(isinstance(v, str) for v in get_args(wanted)) else [f"{where}: {wanted}"]
     if wanted == dict[str, Any]:
         return [] if where in ALLOWED_OBJECTS else [f"{where}: {wanted} is not on the list"]
+    if is_sealed(wanted):
+        # Only in a group, which says whose it is.
+        model = getattr(private, where.partition(".")[0], object)
+        return [] if issubclass(model, private.Private) else [f"{where}: sealed outside a group"]
     inner: tuple[Any, ...] = ()
     if get_origin(wanted) in (list, dict, *UNIONS):
         inner = get_args(wanted)
@@ -424,7 +445,7 @@ def test_everything_is_frozen_and_refuses_unknown_fields() -> None:
             ), one
             pending += fields_of(one).values()
         pending += get_args(one)
-    assert {identity.EvidenceDigest, events.Issuer, events.Finding} <= seen
+    assert {evidence.EvidenceDigest, events.Issuer, events.Finding} <= seen
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from stdnum.iso7064 import mod_11_2
 
 from ledger.errors import InvalidIdentifier
+from ledger.evidence import EvidenceDigest
 from ledger.identity import (
     COUNTRIES,
     USCC,
-    EvidenceDigest,
     Ref,
     coined_number,
     group_identifier,

@@ -17,7 +17,7 @@ from api.intake.recordable import COMMANDS
 from api.labels import CODES, FIELDS, code_words
 from api.preview import MAX_DISTINCT, Preview, _desk_without_ledger, plain_digest, preview
 from ledger.database import Database
-from ledger.identity import EvidenceDigest
+from ledger.evidence import EvidenceDigest
 from ledger.rulebook import first_rulebook, parse_rulebook
 from ledger.store import Ledger
 from tests import given

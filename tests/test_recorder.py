@@ -27,9 +27,10 @@ from eventsourcing.tests import persistence as library
 
 from ledger import appender as appending
 from ledger import errors
-from ledger.appender import Answer, Appender, Entry, Key, Request
+from ledger.appender import Appender, Entry, Key, Request
 from ledger.database import READER_ROLE, SERVICE_ROLE, Database, migrate
 from ledger.envelope import TIME_PLACE, decode, format_time
+from ledger.parameters import Answer
 from ledger.recorder import Recorder
 from ledger.store import Datastore, Ledger
 from tests import given
@@ -909,7 +910,8 @@ def test_there_is_one_head_row(database: Database) -> None:
 
 APPEND = (
     "SELECT * FROM :schema.:app_append(now(), '{1}', '{s}', '{1}',"
-    " ARRAY[gen_random_uuid()], '{t}', '{x}', '{-1}', '{null}', '{null}', '{null}', '{null}')"
+    " ARRAY[gen_random_uuid()], '{t}', '{x}', '{-1}', '{null}', '{null}', '{null}', '{null}',"
+    " '{}', '{}', '{}', '{}')"
 )
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from api.demo.invented import LISTING_ARTICLE, Body, Company, article_of, body
 from ledger import acts, events, findings, provider
 from ledger.events import Data, Issuer, TargetFields
-from ledger.identity import EvidenceDigest
+from ledger.evidence import EvidenceDigest
 from ledger.rulebook import Rulebook
 
 _KINDS: tuple[type[Data], ...] = (

@@ -21,7 +21,8 @@ from api.intake.complaint import Unfit
 from api.intake.rows import Proof, proof_of
 from ledger.calendar import read_day
 from ledger.errors import Words
-from ledger.identity import EvidenceDigest, coined_number
+from ledger.evidence import EvidenceDigest
+from ledger.identity import coined_number
 
 Cells = Mapping[str, str]
 """The cells of a record by column, trimmed."""

@@ -34,7 +34,8 @@ from api.intake.valuetable import expanded
 from api.problems import broken
 from ledger.errors import InvalidIdentifier, Words
 from ledger.events import Data
-from ledger.identity import EvidenceDigest, is_doubtful, parse_identifier
+from ledger.evidence import EvidenceDigest
+from ledger.identity import is_doubtful, parse_identifier
 
 IDENTIFIER = FieldInfo(annotation=str)
 

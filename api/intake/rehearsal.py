@@ -6,16 +6,23 @@ The desk decides each command on the state that the rows before it would have le
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ledger.appender import Answer, Appender, Entry, Key
+from ledger.appender import Appender, Entry, Key
 from ledger.entropy import Entropy
 from ledger.envelope import Event, new_id, new_nonce
 from ledger.events import RULEBOOK_STREAM, LedgerOpened, Purpose
 from ledger.identity import Actor
+from ledger.parameters import Answer
+from ledger.private import Place, Private, texts, with_groups
 from ledger.rulebook import first_rulebook
+from ledger.sealing import Box, Commitment, Sealed
 from ledger.store import Ledger, Stored
+from ledger.vault import Vault
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 class Rehearsal(Appender):
@@ -36,6 +43,39 @@ class Rehearsal(Appender):
         """Nothing is open."""
 
 
+class RehearsedVault(Vault):
+    """The vault of a dry run: no key is made, and no text kept.
+
+    Its commitments are as long as true ones, so that an event too large is refused here too.
+    """
+
+    def __init__(self) -> None:
+        # No connection, no keys: nothing of the real vault is set up.
+        pass
+
+    async def seal(self, events: Sequence[Event]) -> list[tuple[Event, tuple[Box, ...]]]:
+        """Empty commitments in the place of texts."""
+        return [(replace(one, data=with_groups(one.data, _unsealed)), ()) for one in events]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _unsealed(place: Place) -> Private:
+    group = place.group
+    person = group.person or NOBODY
+    nothing = Sealed(sealed=Commitment(person=person, digest="0" * 64))
+    return group.model_copy(update={"person": person} | {name: nothing for name, _ in texts(group)})
+
+
+def rehearse(ledger: Ledger, clock: Callable[[], datetime]) -> None:
+    """From here on nothing is written to a ledger."""
+    ledger.appender.close()
+    ledger.vault.close()
+    ledger.appender = Rehearsal(clock)
+    ledger.vault = RehearsedVault()
+
+
 class ShippedRules(Ledger):
     """A ledger that was opened with the shipped rulebook, holds nothing else and lies nowhere."""
 
@@ -44,6 +84,7 @@ class ShippedRules(Ledger):
         self.clock = clock
         self.random = Entropy()
         self.appender = Rehearsal(clock)
+        self.vault = RehearsedVault()
         opening = Event(
             id=new_id(clock(), self.random(10)),
             stream=RULEBOOK_STREAM,

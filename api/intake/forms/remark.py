@@ -22,8 +22,9 @@ from api.intake.rows import Entry, Problem, Proof, Row, Unread, proof_of
 from api.problems import broken
 from ledger.errors import InvalidIdentifier, Words
 from ledger.events import Data, ProviderRegistered
+from ledger.evidence import EvidenceDigest
 from ledger.findings import ImposePenalty
-from ledger.identity import EvidenceDigest, parse_identifier
+from ledger.identity import parse_identifier
 from ledger.qualification import QualificationVerified
 from ledger.withdrawals import (
     NamedDecision,

@@ -1,0 +1,204 @@
+"""The keys that wrap the keys of persons. They are never in the database.
+
+Each epoch has one key. New persons are wrapped under the newest; a rotation begins an epoch and
+wraps the living anew. When nothing is wrapped under an older epoch, and the last backup from its
+time is gone, its key is destroyed: with it goes what an old backup still held of the erased.
+
+`Keyring` is all the vault asks for, so that a key service can take the place of the file. The file
+(`vault-keys.json` in the key folder, mode 0600) is replaced whole; several processes may share it:
+each reads it again when it has changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hmac
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ledger.keyfile import KeyFileError, private_folder, read_private, replace_key_file
+from ledger.vault_errors import VaultKeyMissing
+
+KEY_FILE = "vault-keys.json"
+LOCK_FILE = ".vault-keys.lock"
+KEY_BYTES = 32
+NONCE_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch: since when its key wraps, since when no longer, and when the key was destroyed."""
+
+    number: int
+    made_on: date
+    retired_on: date | None = None
+    destroyed_on: date | None = None
+
+
+class Keyring(Protocol):
+    """Wraps and unwraps the keys of persons, and digests what must be found again."""
+
+    def epochs(self) -> Sequence[Epoch]:
+        """Every epoch there ever was, in order; the last one is in use. Empty: none was begun."""
+
+    def begin(self, after: int, on: date) -> None:
+        """Retire epoch `after` (0: none) and begin the next; nothing if that was done already."""
+
+    def destroy(self, number: int, on: date) -> None:
+        """Destroy the key of a retired epoch, for ever."""
+
+    def wrap(self, persons: Sequence[tuple[str, bytes]]) -> tuple[int, list[bytes]]:
+        """The keys of persons wrapped for the database, and under which epoch."""
+
+    def unwrap(self, person: str, epoch: int, wrapped: bytes) -> bytes:
+        """A person's key. Raises VaultKeyMissing where the key of its epoch is not the one here."""
+
+    def digest(self, *parts: str) -> bytes:
+        """A keyed digest, the same for the same texts in every epoch."""
+
+
+class FileKeyring:
+    """A keyring in one file of the key folder. Raises KeyFileError where others may read it."""
+
+    def __init__(self, folder: Path, *, random: Callable[[int], bytes] = os.urandom) -> None:
+        self._folder, self._path, self._random = folder, folder / KEY_FILE, random
+        private_folder(folder)
+        self._guard = threading.RLock()
+        self._read_at: tuple[int, int] | None = None
+        self._epochs: list[Epoch] = []
+        self._keys: dict[int, bytes] = {}
+        self._digests = b""
+
+    def epochs(self) -> Sequence[Epoch]:
+        """See `Keyring`."""
+        with self._guard:
+            self._refresh()
+            return tuple(self._epochs)
+
+    def begin(self, after: int, on: date) -> None:
+        """See `Keyring`."""
+        with self._changing():
+            if (self._epochs[-1].number if self._epochs else 0) != after:
+                return
+            if self._epochs:
+                self._epochs[-1] = replace(self._epochs[-1], retired_on=on)
+            self._epochs.append(Epoch(after + 1, on))
+            self._keys[after + 1] = self._random(KEY_BYTES)
+            self._digests = self._digests or self._random(KEY_BYTES)
+
+    def destroy(self, number: int, on: date) -> None:
+        """See `Keyring`."""
+        with self._changing():
+            at = next(n for n, one in enumerate(self._epochs) if one.number == number)
+            assert self._epochs[at].retired_on is not None, "the epoch in use"
+            if self._epochs[at].destroyed_on is None:
+                self._epochs[at] = replace(self._epochs[at], destroyed_on=on)
+            self._keys.pop(number, None)
+
+    def wrap(self, persons: Sequence[tuple[str, bytes]]) -> tuple[int, list[bytes]]:
+        """See `Keyring`. Wrapped: the key's name ‖ nonce ‖ AES-256-GCM over person and epoch."""
+        with self._guard:
+            self._refresh()
+            epoch = self._epochs[-1].number
+            key = self._keys[epoch]
+        cipher, name = AESGCM(key), _name(key)
+        nonces = self._random(NONCE_BYTES * len(persons))
+        wrapped: list[bytes] = []
+        for at, (person, secret) in enumerate(persons):
+            nonce = nonces[at * NONCE_BYTES :][:NONCE_BYTES]
+            sealed = cipher.encrypt(nonce, secret, _whose(person, epoch))
+            wrapped.append(name + nonce + sealed)
+        return epoch, wrapped
+
+    def unwrap(self, person: str, epoch: int, wrapped: bytes) -> bytes:
+        """See `Keyring`."""
+        with self._guard:
+            if epoch not in self._keys:
+                self._refresh()
+            key = self._keys.get(epoch)
+        if key is None or not wrapped.startswith(_name(key)):
+            raise VaultKeyMissing(epoch=epoch)
+        rest = wrapped[len(_name(key)) :]
+        nonce, sealed = rest[:NONCE_BYTES], rest[NONCE_BYTES:]
+        try:
+            return AESGCM(key).decrypt(nonce, sealed, _whose(person, epoch))
+        except InvalidTag as error:
+            raise VaultKeyMissing(epoch=epoch) from error
+
+    def digest(self, *parts: str) -> bytes:
+        """See `Keyring`. HMAC-SHA-256 under a key of its own, which never changes."""
+        with self._guard:
+            if not self._digests:
+                self._refresh()
+        mac = hmac.new(self._digests, digestmod="sha256")
+        for part in parts:
+            plain = part.encode()
+            mac.update(b"%d:" % len(plain) + plain)
+        return mac.digest()
+
+    def _refresh(self) -> None:
+        """Read the file if it is another one than that which was read."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return
+        # Replaced whole, it is a new file each time.
+        now = (status.st_ino, status.st_mtime_ns)
+        if now == self._read_at:
+            return
+        try:
+            content = orjson.loads(read_private(self._path))
+            self._epochs = [_epoch(one) for one in content["epochs"]]
+            self._keys = {
+                int(number): base64.b64decode(key, validate=True)
+                for number, key in content["keys"].items()
+            }
+            self._digests = base64.b64decode(content["digests"], validate=True)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise KeyFileError(f"{self._path} holds no vault keys") from error
+        self._read_at = now
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The file as it is now, and written anew in the end; one process at a time."""
+        lock_file = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with self._guard, os.fdopen(lock_file, "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._refresh()
+            yield
+            content = {
+                "epochs": [asdict(one) for one in self._epochs],
+                "keys": {str(n): base64.b64encode(key).decode() for n, key in self._keys.items()},
+                "digests": base64.b64encode(self._digests).decode(),
+            }
+            replace_key_file(self._path, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+            self._refresh()
+
+
+def _epoch(written: dict[str, Any]) -> Epoch:
+    days = (written["made_on"], written["retired_on"], written["destroyed_on"])
+    made, retired, destroyed = (None if day is None else date.fromisoformat(day) for day in days)
+    if made is None:
+        raise ValueError("an epoch without a beginning")
+    return Epoch(int(written["number"]), made, retired, destroyed)
+
+
+def _name(key: bytes) -> bytes:
+    """Eight bytes that tell one key from another and nothing else of it."""
+    return sha256(b"chengxin vault key name" + key).digest()[:8]
+
+
+def _whose(person: str, epoch: int) -> bytes:
+    return f"{person}|{epoch}".encode()

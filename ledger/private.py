@@ -1,0 +1,154 @@
+"""Groups of sealed fields: what an event says of a person, and that only the vault can read.
+
+All texts of a group are under the key of its person. In a command `person` may be left out; then a
+new reference is drawn. Which event has which group: `docs/events.md`. This module knows how models
+hold groups, and neither keys nor events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ledger.fields import PUBLISHED, clean
+from ledger.identity import Ref
+from ledger.sealing import PlainText, Sealed, SealedAs
+
+_Line = Annotated[
+    str, Field(min_length=1, max_length=200, json_schema_extra=PUBLISHED), AfterValidator(clean)
+]
+SealedLine = Annotated[PlainText | Sealed, SealedAs(_Line)]
+"""A name, an address, a title: one line of at most 200 characters."""
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Private(BaseModel):
+    """A group of sealed fields, all of one person."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    person: Ref | None = None
+
+
+class Complainant(Private):
+    """Who complained. Never shown to whom the complaint is about."""
+
+    name: SealedLine | None = None
+    contact: SealedLine | None = None
+
+
+class Way(NamedTuple):
+    """A field by which one gets from a model to a group, and whether it holds many."""
+
+    name: str
+    many: bool
+
+
+@cache
+def ways(model: type[BaseModel]) -> tuple[Way, ...]:
+    """The fields of a model that may hold groups, or models that do."""
+    found: list[Way] = []
+    for name, field in model.model_fields.items():
+        models = [one for one in _models(field.annotation) if issubclass(one, Private) or ways(one)]
+        if models:
+            found.append(Way(name, _is_list(field.annotation)))
+    return tuple(found)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _models(one)
+
+
+def _is_list(annotation: Any) -> bool:
+    return any(
+        getattr(one, "__origin__", one) is list for one in (annotation, *get_args(annotation))
+    )
+
+
+class Place(NamedTuple):
+    """A group in an event's data, and the JSON Pointer that leads to it."""
+
+    path: str
+    group: Private
+
+
+def groups(data: BaseModel, path: str = "") -> Iterator[Place]:
+    """The groups in an event's data, in the order of its fields."""
+    for name, many in ways(type(data)):
+        value = vars(data)[name]
+        if value is None:
+            continue
+        for at, one in enumerate(value) if many else ((-1, value),):
+            here = f"{path}/{name}/{at}" if many else f"{path}/{name}"
+            if isinstance(one, Private):
+                yield Place(here, one)
+            else:
+                yield from groups(one, here)
+
+
+def with_groups(data: M, change: Callable[[Place], Private | None], path: str = "") -> M:
+    """The data with every group changed; None leaves it out."""
+    changed: dict[str, Any] = {}
+    for name, many in ways(type(data)):
+        value = vars(data)[name]
+        if value is None:
+            continue
+        here = f"{path}/{name}"
+        changed[name] = (
+            [_changed(one, change, f"{here}/{at}") for at, one in enumerate(value)]
+            if many
+            else _changed(value, change, here)
+        )
+    return data.model_copy(update=changed) if changed else data
+
+
+def _changed(
+    value: BaseModel, change: Callable[[Place], Private | None], path: str
+) -> BaseModel | None:
+    if isinstance(value, Private):
+        return change(Place(path, value))
+    return with_groups(value, change, path)
+
+
+def texts(group: Private) -> Iterator[tuple[str, PlainText | Sealed]]:
+    """The fields of a group that are there, with their texts."""
+    for name, value in vars(group).items():
+        if value is not None and name != "person":
+            yield name, value
+
+
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+@cache
+def _unwritten(model: type) -> frozenset[str]:
+    """The fields that are not written where they are None: groups, and what is in them.
+
+    Raises TypeError for what is no model: text that was not sealed.
+    """
+    if not issubclass(model, BaseModel):
+        raise TypeError(f"{model.__name__} is no part of an event")
+    if issubclass(model, Private):
+        return frozenset(model.model_fields)
+    return frozenset(
+        way.name
+        for way in ways(model)
+        if any(issubclass(one, Private) for one in _models(model.model_fields[way.name].annotation))
+    )
+
+
+def members(model: BaseModel) -> dict[str, Any]:
+    """What is written of a model. Raises TypeError for text that was not sealed."""
+    optional = _unwritten(type(model))
+    fields = vars(model)
+    if optional and any(fields[name] is None for name in optional):
+        return {k: v for k, v in fields.items() if v is not None or k not in optional}
+    return fields

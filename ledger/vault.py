@@ -1,0 +1,197 @@
+"""The vault: sealed texts, and the random references that stand for somebody.
+
+A `Ledger` has one (`ledger.vault`), over its database's schema `<schema>_vault`, which only the
+role `chengxin_vault` may read, and over a keyring that is not in the database. Without a keyring
+all reads of the log work, and whatever needs a key raises SealingOff. What others use:
+
+- `await seal(events)`: each event with its texts replaced by commitments, and the ciphertexts
+  (`Box`) that go into the log's own transaction with it (`ledger/appender.py`, `Entry.boxes`);
+- `open(ids)`: the sealed texts of events, each with the salt that proves it;
+- `reference(kind, scope, text)`: the reference that stands for somebody, the same each time;
+- `forget(person)`: a person's key, every ciphertext and reference gone, in one transaction;
+- `persons.wrapped()`, `rewrap()`, `destroy()`: the steps of a rotation (`ledger/persons.py`).
+
+Blocking but for `seal`; call them through `ledger.database.reading`. Why nothing is sealed for the
+erased: the append function looks, under the head row's lock, whether each person has a living key.
+What this process remembers of a key decides nothing, and a reader is given what the table still
+holds: once the row is gone, nobody anywhere opens anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ledger.database import Database, reading
+from ledger.envelope import Event
+from ledger.keyring import Keyring
+from ledger.persons import Hand, Persons
+from ledger.private import Place, Private, groups, texts, with_groups
+from ledger.sealing import (
+    NONCE_BYTES,
+    Box,
+    Commitment,
+    PersonKey,
+    PlainText,
+    Sealed,
+    digest_of,
+    pack,
+    unpack,
+)
+from ledger.vault_errors import SealBroken
+
+
+class Opened(NamedTuple):
+    """A sealed text: SHA-256(salt ‖ text) is the digest that the event holds at `path`."""
+
+    path: str
+    person: str
+    text: str
+    salt: bytes
+
+    @property
+    def digest(self) -> str:
+        """The digest in hexadecimal."""
+        return digest_of(self.text, self.salt)
+
+
+class Forgotten(NamedTuple):
+    """What was deleted with a person's key: boxes of ciphertexts, and references."""
+
+    boxes: int
+    references: int
+
+
+class Vault:
+    """See the module. May be used by many threads; `seal` by one event loop at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring | None,
+        *,
+        clock: Callable[[], datetime],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.persons = Persons(database, keyring, clock=clock, random=random)
+        self._random = random
+        prefix = self.persons.prefix
+        self._open = (
+            f"SELECT s.event_id, s.person, s.box, p.epoch, p.wrapped FROM {prefix}sealed s"
+            f" JOIN {prefix}persons p USING (person)"
+            " WHERE s.event_id = ANY (%s::uuid[]) AND p.wrapped IS NOT NULL"
+        ).encode()
+        self._refer = (
+            f"INSERT INTO {prefix}references AS r (kind, digest, person) VALUES (%s, %s, %s)"
+            " ON CONFLICT (kind, digest) DO UPDATE SET person = r.person RETURNING r.person"
+        ).encode()
+        self._forget = f"SELECT texts, names FROM {prefix}forget(%s)".encode()
+
+    async def seal(self, events: Sequence[Event]) -> list[tuple[Event, tuple[Box, ...]]]:
+        """Each event as it may be stored, with its ciphertexts.
+
+        Raises SealingOff, PersonErased, VaultKeyMissing or Unavailable.
+        """
+        found = [list(groups(event.data)) for event in events]
+        if not any(found):
+            return [(event, ()) for event in events]
+        named = {p.group.person for places in found for p in places if p.group.person}
+        drawn = sum(p.group.person is None for places in found for p in places)
+        while (hand := self.persons.take(named, drawn)) is None:
+            await reading(self.persons.make_ready, named, drawn)
+        sealed = [
+            self._sealed(event, hand) if places else (event, ())
+            for event, places in zip(events, found, strict=True)
+        ]
+        self.persons.stock_up_soon()
+        return sealed
+
+    def open(self, ids: Collection[str]) -> dict[str, list[Opened]]:
+        """The sealed texts of events by the events' ids, in the order of their paths.
+
+        What was erased is not there. Raises SealingOff, VaultKeyMissing, SealBroken, Unavailable.
+        """
+        keyring = self.persons.keyring
+        with self.persons.connected() as connection:
+            rows = connection.execute(self._open, [list(ids)]).fetchall()
+        opened: dict[str, list[Opened]] = {}
+        for event_id, person, box, epoch, wrapped in rows:
+            key = PersonKey(keyring.unwrap(str(person), epoch, wrapped))
+            opened.setdefault(str(event_id), []).extend(
+                _opened(key, event_id=str(event_id), person=str(person), box=box)
+            )
+        for one in opened.values():
+            one.sort()
+        return opened
+
+    def reference(self, kind: str, scope: str, text: str) -> str:
+        """The random reference that stands for `text` in `scope`; drawn where there is none yet.
+
+        The database holds a keyed digest of it and no more. Whether it was there already takes the
+        same work and the same time: a reference is drawn and a row is written either way.
+        Raises SealingOff, VaultKeyMissing or Unavailable.
+        """
+        while (hand := self.persons.take(drawn=1)) is None:
+            self.persons.make_ready(drawn=1)
+        person, key = hand.new.pop()
+        digest = self.persons.keyring.digest(kind, scope, text)
+        with self.persons.connected() as connection:
+            found = connection.execute(self._refer, [kind, digest, person]).fetchone()
+        assert found is not None
+        reference = str(found[0])
+        if reference != person:
+            self.persons.put_back(person, key)
+        return reference
+
+    def forget(self, person: str) -> Forgotten:
+        """Delete a person's key, ciphertexts and references; done again it changes nothing.
+
+        The reference stays taken: nothing can ever be sealed under it again. Raises Unavailable.
+        """
+        self.persons.drop(person)
+        with self.persons.connected() as connection:
+            row = connection.execute(self._forget, [person]).fetchone()
+        assert row is not None
+        return Forgotten(*row)
+
+    def close(self) -> None:
+        """Finish what is under way and close every connection."""
+        self.persons.close()
+
+    def _sealed(self, event: Event, hand: Hand) -> tuple[Event, tuple[Box, ...]]:
+        boxes: dict[str, list[tuple[str, bytes]]] = {}
+
+        def seal(place: Place) -> Private | None:
+            group = place.group
+            given = list(texts(group))
+            if group.person is not None:
+                person, key = group.person, hand.keys[group.person]
+            elif given:
+                person, key = hand.new.pop()
+            else:
+                return None
+            box = boxes.setdefault(person, [])
+            changed: dict[str, Any] = {"person": person}
+            for name, text in given:
+                assert isinstance(text, PlainText), "sealed already"
+                path = f"{place.path}/{name}"
+                nonce = self._random(NONCE_BYTES)
+                digest, ciphertext = key.seal(text.text, event_id=event.id, path=path, nonce=nonce)
+                box.append((path, ciphertext))
+                changed[name] = Sealed(sealed=Commitment(person=person, digest=digest))
+            return group.model_copy(update=changed)
+
+        data = with_groups(event.data, seal)
+        return replace(event, data=data), tuple(Box(p, pack(box)) for p, box in boxes.items())
+
+
+def _opened(key: PersonKey, *, event_id: str, person: str, box: bytes) -> Iterator[Opened]:
+    path = ""
+    try:
+        for path, ciphertext in unpack(box):
+            text = key.open(ciphertext, event_id=event_id, path=path)
+            yield Opened(path, person, text, key.salt(event_id, path))
+    except ValueError as error:
+        raise SealBroken(path=path, event=event_id) from error

@@ -1,0 +1,36 @@
+"""What the vault can refuse; of the one family of errors (`ledger/errors.py`)."""
+
+from __future__ import annotations
+
+from ledger.errors import LedgerError
+
+
+class PersonErased(LedgerError):
+    """A person whom this concerns was erased: nothing more can be sealed for {person}."""
+
+    code = "person-erased"
+    zh = "所涉人员的资料已被删除，不能再为 {person} 封存任何内容。"
+
+
+class SealingOff(LedgerError):
+    """This process has no vault keys: it can neither seal a text nor open one."""
+
+    code = "sealing-off"
+    status = 503
+    zh = "本进程没有保险库密钥，既不能封存文本，也不能开启已封存的文本。"
+
+
+class VaultKeyMissing(LedgerError):
+    """The vault key of epoch {epoch}, with which this was sealed, is not in the key folder."""
+
+    code = "vault-key-missing"
+    status = 503
+    zh = "密钥目录中没有封存时所用的第 {epoch} 期保险库密钥。"
+
+
+class SealBroken(LedgerError):
+    """The sealed text {path} of event {event} is not what was sealed there."""
+
+    code = "seal-broken"
+    status = 500
+    zh = "事件 {event} 中封存的文本 {path} 与封存时不符。"
