@@ -168,6 +168,7 @@ TITLES: dict[str, Title] = {
     ),
     "event-too-large": _title("Event too large", "事件过大", MEND),
     "person-erased": _title("Person erased", "人员资料已删除", NOTHING),
+    "not-the-counterparty": _title("Not the counterparty", "并非合同相对方", MEND),
     "sealing-off": _title(
         "No vault keys",
         "没有保险库密钥",
