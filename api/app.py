@@ -39,6 +39,7 @@ from api.record import Record
 from api.refusals import NotFound
 from api.release import VERSION
 from api.replies import public
+from api.sealed import SealedDoor
 from api.settings import Settings
 from api.survey import survey
 from api.titles import TITLES
@@ -175,7 +176,10 @@ def read_routes(
         callers=callers,
         clock=clock,
     )
-    return [*reads.routes(), *record.routes()]
+    sealed = SealedDoor(
+        ledger, disclosure=disclosure, accesses=accesses, callers=callers, clock=clock
+    )
+    return [*reads.routes(), *record.routes(), sealed.route()]
 
 
 @asynccontextmanager

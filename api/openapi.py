@@ -240,6 +240,13 @@ READS = {
         (401, 404, 409, 500, 503),
         ANYBODY,
     ),
+    "/v1/events/{position}/sealed": Read(
+        "reads",
+        "一个事件的封存内容 · The sealed text of one event",
+        json_answer(answers.SealedTexts),
+        (401, 403, 404, 409, 500, 503),
+        [BEARER],
+    ),
     "/v1/disclosure/providers": Read(
         "disclosure",
         "查询服务商 · Search for providers",

@@ -245,12 +245,10 @@ def largest(wanted: Any) -> Any:
         return date(2026, 12, 31)
     if isinstance(wanted, type) and issubclass(wanted, BaseModel):
         held = {name: largest(one) for name, one in fields_of(wanted).items()}
-        # Whoever describes forty pieces of evidence in one event is told that it is too large.
-        return wanted(**held | ({"described": None} if wanted is evidence.EvidenceDigest else {}))
-    simple: dict[Any, Any] = {
-        bool: False,
-        private.SealedLine: commitment(UUID(given.CLIENT), bytes(32)),
-    }
+        # What is added to an event that is full already is refused, as too large.
+        return wanted(**held | dict.fromkeys({"described", "remark"} & set(held)))
+    sealed = commitment(UUID(given.CLIENT), bytes(32))
+    simple: dict[Any, Any] = dict.fromkeys(SEALED_TYPES, sealed) | {bool: False}
     if wanted in simple:
         return simple[wanted]
     if get_origin(wanted) is Literal:
@@ -451,7 +449,8 @@ class Texts(Data):
 
 
 @pytest.mark.parametrize(
-    "model", [FreeText, BoundedText, Person, Fine, BoundedFine, Rate, Anything, Deep, Texts, SealedAlone]
+    "model",
+    [FreeText, BoundedText, Person, Fine, BoundedFine, Rate, Anything, Deep, Texts, SealedAlone],
 )
 def test_a_field_that_is_not_on_the_list_is_noticed(model: type[BaseModel]) -> None:
     assert len(offences(model)) == 1

@@ -309,7 +309,9 @@ def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, A
         inner = [
             one
             for one in (info.annotation, *get_args(info.annotation))
-            if isinstance(one, type) and issubclass(one, BaseModel) and one not in (EvidenceDigest, Sealed)
+            if isinstance(one, type)
+            and issubclass(one, BaseModel)
+            and one not in (EvidenceDigest, Sealed)
         ]
         if inner:
             yield from fields_of(inner[0], f"{prefix}{name}.")
