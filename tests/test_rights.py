@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,7 +28,7 @@ from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
 from ledger.vocabulary import EVENT_TYPES
 from projections.outline import outline_of
-from projections.rights import RIGHTS, Whose
+from projections.rights import RIGHTS, Reach, Whose
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
 from tests.serving import Served, problem, serving
@@ -520,7 +521,7 @@ def without_position(answer: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("path", NO_EVENTS)
+@pytest.mark.parametrize("path", sorted(NO_EVENTS))
 def test_what_tells_of_the_whole_names_nothing_that_is_hidden(whole: Whole, path: str) -> None:
     for who in readers():
         answer, left = whole.get(path, who)
@@ -567,6 +568,33 @@ def test_a_refusal_names_the_earlier_event_to_whom_may_see_it(whole: Whole, role
     )
     assert ("target" in told["facts"]) == has_file(who, OTHER)
     assert (first.json()["id"] in str(told)) == has_file(who, OTHER)
+
+
+def reach_in_words(reach: Reach) -> str:
+    """A cell of the table in `docs/access.md`."""
+    if reach.whose is Whose.NOBODYS:
+        return "–"
+    matters = ", ".join(one.removesuffix(".") for one in reach.matters)
+    return f"{reach.whose.value}: {matters}" if matters else reach.whose.value
+
+
+def test_the_table_in_the_document_is_the_table() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "access.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert rows == [
+        "| "
+        + " | ".join(
+            [
+                f"`{role}`",
+                ROLES[role],
+                *map(reach_in_words, (one.public, one.party, one.officers, one.sealed)),
+                "–" if one.quarantine is Whose.NOBODYS else one.quarantine.value,
+                "decides" if one.persons else "–",
+            ]
+        )
+        + " |"
+        for role, one in RIGHTS.items()
+    ]
 
 
 def test_the_rights_to_more_than_events_are_those_of_the_table() -> None:
