@@ -3,13 +3,14 @@
 Server-rendered zh-CN without script, cookie or any request to another host. A page holds what
 `Sheets` shows today and nothing else; how it is laid out is the templates' business. A provider
 that is unknown, refused, or no valid identifier gives one and the same 404. No proxy may serve a
-withdrawn item, therefore `no-cache` with an `ETag` over the page's bytes.
+withdrawn item, therefore `no-cache` with an `ETag` over the page, all but how far the log goes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from starlette.routing import Route
 from api import wording
 from api.layout import LISTS, bands_in_words, scale_of, sheet_view
 from api.problems import AWAY, TAGS
-from api.replies import is_fresh
+from api.replies import is_fresh, weak_tag
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import InvalidIdentifier, LedgerError, LedgerNotOpened, Unavailable
@@ -55,6 +56,10 @@ NO_SUCH_PAGE = (
 )
 NOT_OPENED = ("账本尚未开立", ["账本开立后即可查询。"])
 UNAVAILABLE = ("暂时无法查询", ["系统正在恢复，已登记的信息不受影响。", "请稍候片刻再试。"])
+
+
+POSITION = re.compile("<dt>账本位置</dt><dd>[0-9]+</dd>".encode())
+"""How far the log goes, as the sheet says it: what is recorded of others moves it too."""
 
 
 class NoSuchPage(Exception):
@@ -253,9 +258,9 @@ class Pages:
             return self.error(503, *UNAVAILABLE)
         if response.status_code != 200:
             return response
-        etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+        etag = weak_tag(POSITION.sub(b"", bytes(response.body)))
         response.headers["ETag"] = etag
-        if is_fresh(request, etag):
+        if is_fresh(request, etag.removeprefix("W/")):
             kept = {**HEADERS, "Cache-Control": "no-cache", "ETag": etag}
             return Response(status_code=304, headers=kept)
         return response
