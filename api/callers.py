@@ -16,6 +16,7 @@ from fastapi import Request
 from structlog.contextvars import bind_contextvars
 
 from api import refusals, unadmitted
+from api.budgets import SPEND
 from api.oidc.access import Access
 from api.oidc.compact import take_apart
 from api.oidc.fetch import fetch_json
@@ -82,7 +83,8 @@ async def claims_of(request: Request, callers: Callers | None, scope: Scope) -> 
     """Who sent a request; None for somebody without a token. The log is told for whom he acts.
 
     Raises a refusal of status 401 (a token that is not good is never taken for none), 403 where he
-    is not admitted or lacks the scope, and 503 where that cannot be known now.
+    is not admitted or lacks the scope, and 503 where that cannot be known now;
+    TooManyRequests where he asks too often.
     """
     given = header_values(request, b"authorization")
     if not given:
@@ -94,6 +96,8 @@ async def claims_of(request: Request, callers: Callers | None, scope: Scope) -> 
         raise unadmitted.TokenMalformed
     claims = await callers.verify(token.strip())
     bind_contextvars(organisation=claims.organisation, role=claims.role)
+    if (spend := request.scope.get(SPEND)) is not None:
+        spend(claims.ref)
     if claims.scopes is not None and scope not in claims.scopes:
         raise unadmitted.ScopeMissing(scope=scope, does=SCOPES[scope])
     return claims

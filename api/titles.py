@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from api.doortitles import AGAIN, DOOR
 from ledger.errors import Words
 
 
@@ -24,10 +25,6 @@ NOTHING = Words("Nothing is to be done: the record stands as it is.", "无需处
 NEW_TOKEN = Words(
     "Get a new token: `chengxin token`, or ask the operator.",
     "请重新取得令牌：运行 `chengxin token`，或向运维人员申请。",
-)
-AGAIN = Words(
-    "Send the same request again after the seconds in Retry-After.",
-    "请在 Retry-After 给出的秒数之后重发同一请求。",
 )
 TELL = Words(
     "Tell the operator, with the header X-Request-Id of the answer.",
@@ -321,4 +318,5 @@ TITLES: dict[str, Title] = {
             "请重发相同内容：已记录的行只返回原结果，不会重复记录。",
         ),
     ),
+    **{code: Title(*words) for code, words in DOOR.items()},
 }
