@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.budgets import budgets_of
-from api.front import Front, networks_of
+from api.front import Front, literal, networks_of
 from ledger.embedded import default_data_dir
 
 PREFIX = "CHENGXIN_"
@@ -197,7 +197,10 @@ class Settings(BaseSettings):
     def front(self) -> Front:
         """What stands before the server."""
         return Front(
-            hosts=[one.strip() for one in self.hosts.split(",") if one.strip()],
+            hosts=[
+                literal(self.host),
+                *(one.strip() for one in self.hosts.split(",") if one.strip()),
+            ],
             proxies=networks_of(self.trusted_proxies),
             proxy_header=self.proxy_header,
             unlimited=networks_of(self.unlimited_from),
