@@ -9,6 +9,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -106,7 +107,8 @@ class Settings(BaseSettings):
         default="",
         pattern=r"^[A-Za-z0-9.:,\[\]_ -]*$",
         description="The names, without port, under which the server is reached besides those of"
-        " this machine, separated by commas; a request for another `Host` is refused.",
+        " this machine and of `public_url`, separated by commas; a request for another `Host` is"
+        " refused.",
     )
     trusted_proxies: str = Field(
         default="",
@@ -199,6 +201,7 @@ class Settings(BaseSettings):
         return Front(
             hosts=[
                 literal(self.host),
+                *([urlsplit(self.public_url).hostname or ""] if self.public_url else []),
                 *(one.strip() for one in self.hosts.split(",") if one.strip()),
             ],
             proxies=networks_of(self.trusted_proxies),

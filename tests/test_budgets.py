@@ -24,6 +24,7 @@ from tests.serving import Served, problem, serving
 
 DOORS: dict[str, Kind] = {
     "GET /": PAGE,
+    "GET /.well-known/oauth-protected-resource": PAGE,
     "GET /about": PAGE,
     "GET /docs": PAGE,
     "GET /openapi.json": PAGE,
@@ -39,6 +40,7 @@ DOORS: dict[str, Kind] = {
     "GET /v1/events/{position}": READ,
     "GET /v1/feed": READ,
     "GET /v1/ledger": READ,
+    "GET /v1/providers/{identifier}/accesses": READ,
     "GET /v1/providers/{identifier}/case": READ,
     "GET /v1/providers/{identifier}/events": READ,
     "GET /v1/providers/{identifier}/score": READ,
