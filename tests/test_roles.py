@@ -73,10 +73,7 @@ def migrated(databases: Callable[[], Database]) -> Database:
 
 def column(database: Database, query: str) -> list[str]:
     with database.connect(role=None) as connection:
-        return [
-            one
-            for (one,) in connection.execute(query.encode(), [list(SCHEMAS)]).fetchall()
-        ]
+        return [one for (one,) in connection.execute(query.encode(), [list(SCHEMAS)]).fetchall()]
 
 
 def tables(database: Database) -> list[str]:

@@ -109,8 +109,8 @@ def attack(url: str, token: str, provider: str) -> set[int]:
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_no_log_repeats_what_was_sent(
-    data_dir: Path,  # noqa: F811 the fixture
-    started: list[Process],  # noqa: F811 the fixture
+    data_dir: Path,
+    started: list[Process],
     form: str,
 ) -> None:
     filling = Process("demo", "--providers", 3, "--data-dir", data_dir)
