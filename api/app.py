@@ -115,9 +115,9 @@ def create_app(
     )
     traffic = Traffic()
     look = partial(survey, ledger, (scores.schema, disclosure.schema))
-    networks = settings.metrics_networks()
+    where = settings.metrics_networks()
     metrics = Metrics(
-        ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=networks
+        ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=where
     )
 
     app = FastAPI(
@@ -140,8 +140,7 @@ def create_app(
     taken = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
     app.openapi = document.publish(app, taken)  # type: ignore[method-assign]
     reference.add(app, pages)
-    app.state.public_url = settings.public_url
-    problems.install(app)
+    problems.install(app, public_url=settings.public_url)
     app.middleware_stack = door_of(app, settings, traffic)
     return app
 

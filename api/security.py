@@ -202,11 +202,6 @@ class Tokens:
             mac.update(part)
         return mac.digest()
 
-    def person(self, issuer: str, subject: str) -> str:
-        """The one reference of a person, by whom and as what he is known there."""
-        digest = self.digest(b"actor", issuer.encode(), subject.encode())
-        return str(UUID(bytes=digest[:16], version=4))
-
     def _verify_anew(self, token: str) -> Claims:
         if len(token) > MAX_TOKEN_CHARACTERS or token.count(".") != 2 or not token.isascii():
             raise unadmitted.TokenMalformed

@@ -456,7 +456,7 @@ def test_who_is_held_to_a_scope_gets_in_only_there(
         tmp_path / "keys",
         Clock(),
         new_ledger=new_ledger,
-        callers_of=lambda tokens: Held(tokens, *held_to),
+        called=lambda tokens, *_: Held(tokens, *held_to),
     ) as served:
         doors = [
             ("feed", served.get("/v1/feed", "registrar")),
