@@ -216,12 +216,8 @@ CHINESE = {
 """What the models say, by pydantic's type of error."""
 
 
-def install(app: FastAPI, *, public_url: str | None = None) -> None:
-    """Make every exception that leaves a route of `app` a problem document.
-
-    `public_url`: the address of this server in challenges; None: the socket's own.
-    """
-    app.state.public_url = public_url
+def install(app: FastAPI) -> None:
+    """Make every exception that leaves a route of `app` a problem document."""
 
     async def refused(request: Request, error: LedgerError) -> Response:
         return answer(request, error)
