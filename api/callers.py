@@ -18,6 +18,7 @@ from structlog.contextvars import bind_contextvars
 from api import refusals, unadmitted
 from api.apikeys.secret import PREFIX
 from api.apikeys.store import ApiKeys
+from api.budgets import SPEND
 from api.oidc.access import Access
 from api.oidc.compact import take_apart
 from api.oidc.fetch import fetch_json
@@ -111,7 +112,8 @@ async def claims_of(request: Request, callers: Callers | None, scope: Scope) -> 
     """Who sent a request; None for somebody without a token. The log is told for whom he acts.
 
     Raises a refusal of status 401 (a token that is not good is never taken for none), 403 where he
-    is not admitted or lacks the scope, and 503 where that cannot be known now.
+    is not admitted or lacks the scope, and 503 where that cannot be known now;
+    TooManyRequests where he asks too often.
     """
     given = header_values(request, b"authorization")
     if not given:
@@ -125,6 +127,8 @@ async def claims_of(request: Request, callers: Callers | None, scope: Scope) -> 
     claims = callers.known(token) or await callers.verify(token)
     actor = claims.actor
     bind_contextvars(organisation=actor.organisation, role=actor.role)
+    if (spend := request.scope.get(SPEND)) is not None:
+        spend(actor.ref)
     if claims.scopes is not None and scope not in claims.scopes:
         raise unadmitted.ScopeMissing(scope=scope, does=SCOPES[scope])
     return claims

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from api.doortitles import AGAIN, DOOR
 from ledger.errors import Words
 
 
@@ -28,10 +29,6 @@ NEW_TOKEN = Words(
 NEW_KEY = Words(
     "Ask the operator for a new key: `chengxin apikey create`.",
     "请向运维人员申请新的密钥：`chengxin apikey create`。",
-)
-AGAIN = Words(
-    "Send the same request again after the seconds in Retry-After.",
-    "请在 Retry-After 给出的秒数之后重发同一请求。",
 )
 TELL = Words(
     "Tell the operator, with the header X-Request-Id of the answer.",
@@ -333,4 +330,5 @@ TITLES: dict[str, Title] = {
             "请重发相同内容：已记录的行只返回原结果，不会重复记录。",
         ),
     ),
+    **{code: Title(*words) for code, words in DOOR.items()},
 }

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from tests import given
 
 ORGANISATIONS = {"platform": "CN-DOUYIN", "association": "CN-ASSOC-1", "provider": given.PROVIDER}
 WAIT_SECONDS = 10
+STANDING = timedelta(days=3650)
+"""The clock of a test stands still, long before the database's."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,14 @@ def serving(
         tail.start()
         stack.callback(tail.stop)
         scores, disclosure = Scores(ledger), Disclosure(ledger)
-        bounded = tail.bounded(clock)
+        bounded = tail.bounded(clock, behind=STANDING)
         follower = Follower(ledger, tail, [scores, disclosure], today=lambda: local_day(bounded()))
         follower.start()
         stack.callback(follower.stop)
-        chosen = Settings(key_dir=keys, port=0, access_log=access_log, **settings)
+        # Requests written by hand name the host x.
+        chosen = Settings(
+            key_dir=keys, port=0, access_log=access_log, **({"hosts": "x"} | settings)
+        )
         tokens = Tokens(
             keys,
             issuer=chosen.token_issuer,
