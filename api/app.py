@@ -73,6 +73,8 @@ ABOUT: dict[str, Any] = {
 }
 """What the application is to FastAPI, whatever it serves."""
 GRACE_SECONDS = 10
+TAKEN = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
+"""What requests bring, for the published document."""
 
 
 def create_app(
@@ -103,7 +105,6 @@ def create_app(
         disclosure=disclosure,
         ready_lag_events=settings.ready_lag_events,
     )
-    deliveries = Deliveries(settings, callers=callers)
     quarantine = QuarantineRoutes(
         ledger, accesses=accesses, callers=callers, max_body_bytes=settings.max_body_bytes
     )
@@ -118,18 +119,17 @@ def create_app(
     )
     traffic = Traffic()
     look = partial(survey, ledger, (scores.schema, disclosure.schema))
-    networks = settings.metrics_networks()
+    where = settings.metrics_networks()
     metrics = Metrics(
-        ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=networks
+        ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=where
     )
-
     app = FastAPI(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
             *commands.routes(callers=callers, max_body_bytes=settings.max_body_bytes),
             *reads,
             feed.route(),
-            deliveries.route(),
+            Deliveries(settings, callers=callers).route(),
             *quarantine.routes(),
             *health.routes(),
             metrics.route(),
@@ -140,8 +140,7 @@ def create_app(
         lifespan=partial(lifespan, ledger=ledger, quarantine=quarantine),
         **ABOUT,
     )
-    taken = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
-    app.openapi = document.publish(app, taken)  # type: ignore[method-assign]
+    app.openapi = document.publish(app, TAKEN)  # type: ignore[method-assign]
     reference.add(app, pages)
     app.state.public_url = settings.public_url
     problems.install(app, reached=tail.reached)

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
         description="The issuers of access tokens besides our own, as a JSON list or the path of a"
         " file that holds one (`docs/authentication.md`).",
     )
+    api_key_days: Annotated[int, Field(ge=1, le=3660)] = Field(
+        default=366, description="For how many days an API key may be made at most."
+    )
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://[!-~]{1,200}$",

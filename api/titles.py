@@ -26,6 +26,10 @@ NEW_TOKEN = Words(
     "Get a new token: `chengxin token`, or ask the operator.",
     "请重新取得令牌：运行 `chengxin token`，或向运维人员申请。",
 )
+NEW_KEY = Words(
+    "Ask the operator for a new key: `chengxin apikey create`.",
+    "请向运维人员申请新的密钥：`chengxin apikey create`。",
+)
 TELL = Words(
     "Tell the operator, with the header X-Request-Id of the answer.",
     "请告知运维人员，并附上响应头 X-Request-Id。",
@@ -214,6 +218,14 @@ TITLES: dict[str, Title] = {
         "令牌有效期过长",
         Words("Have the issuer give shorter-lived tokens.", "请由签发方缩短令牌有效期。"),
     ),
+    "api-key-malformed": _title(
+        "No whole API key",
+        "API 密钥不完整",
+        Words("Copy the key again, all of it.", "请重新完整复制密钥。"),
+    ),
+    "api-key-unknown": _title("No such API key", "没有该 API 密钥", NEW_KEY),
+    "api-key-expired": _title("API key expired", "API 密钥已过期", NEW_KEY),
+    "api-key-revoked": _title("API key revoked", "API 密钥已吊销", NEW_KEY),
     "token-expired": _title("Token expired", "令牌已过期", NEW_TOKEN),
     "token-not-yet-valid": _title("Token not valid yet", "令牌尚未生效", NEW_TOKEN),
     "token-wrong-issuer": _title("Token of another issuer", "令牌签发方不符", NEW_TOKEN),

@@ -21,7 +21,7 @@ import httpx2
 from fastapi import FastAPI
 
 from api.app import create_app, make_server
-from api.callers import Callers
+from api.callers import Callers, callers_of
 from api.security import Tokens
 from api.settings import Settings
 from api.storage import migrate_quarantine
@@ -55,6 +55,7 @@ class Served:
     tokens: Tokens
     client: httpx2.Client
     port: int
+    callers: Callers | None
 
     def token(self, role: str = "registrar", organisation: str | None = None) -> str:
         """A token of a role; of the organisation that the tests use for it."""
@@ -118,6 +119,15 @@ def problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]
     return found
 
 
+Called = Callable[[Tokens, Ledger, Callable[[], datetime]], Callers]
+"""Makes the callers of a server from its tokens, its ledger and its clock."""
+
+
+def with_api_keys(tokens: Tokens, ledger: Ledger, clock: Callable[[], datetime]) -> Callers:
+    """The callers of a server that knows no issuer but its own."""
+    return callers_of([], tokens, ledger, clock=clock)
+
+
 @contextmanager
 def serving(
     database: Database,
@@ -128,7 +138,7 @@ def serving(
     opened: bool = True,
     with_tokens: bool = True,
     access_log: bool = False,
-    callers_of: Callable[[Tokens], Callers] = Callers,
+    called: Called = with_api_keys,
     **settings: Any,
 ) -> Iterator[Served]:
     """A server over a database, in a thread of its own."""
@@ -155,12 +165,13 @@ def serving(
             clock=clock,
             leeway_seconds=chosen.token_leeway_seconds,
         )
+        callers = called(tokens, ledger, clock) if with_tokens else None
         app = create_app(
             ledger=ledger,
             tail=tail,
             scores=scores,
             disclosure=disclosure,
-            callers=callers_of(tokens) if with_tokens else None,
+            callers=callers,
             settings=chosen,
             clock=bounded,
             folds=follower.figures,
@@ -181,7 +192,9 @@ def serving(
             httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_SECONDS)
         )
         wait_until(lambda: server.started)
-        served = Served(app, ledger, tail, follower, scores, disclosure, keys, tokens, client, port)
+        served = Served(
+            app, ledger, tail, follower, scores, disclosure, keys, tokens, client, port, callers
+        )
         if opened:
             asyncio.run(Desk(ledger).open_ledger(given.opening(), given.REGISTRAR))
             served.follow()
