@@ -92,13 +92,8 @@ def create_app(
     reads = read_routes(
         ledger, tail, scores, disclosure, sheets, accesses, callers=callers, clock=clock
     )
-    health = Health(
-        ledger,
-        tail,
-        scores=scores,
-        disclosure=disclosure,
-        ready_lag_events=settings.ready_lag_events,
-    )
+    lag = settings.ready_lag_events
+    health = Health(ledger, tail, scores=scores, disclosure=disclosure, ready_lag_events=lag)
     deliveries = Deliveries(settings, callers=callers)
     quarantine = QuarantineRoutes(
         ledger, accesses=accesses, callers=callers, max_body_bytes=settings.max_body_bytes
@@ -118,7 +113,6 @@ def create_app(
     metrics = Metrics(
         ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=networks
     )
-
     app = FastAPI(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
