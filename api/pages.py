@@ -21,9 +21,10 @@ from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from psycopg.errors import QueryCanceled
 from starlette.routing import Route
 
-from api import wording
+from api import headers, wording
 from api.layout import LISTS, bands_in_words, scale_of, sheet_view
 from api.problems import AWAY, TAGS
 from api.replies import is_fresh, weak_tag
@@ -42,13 +43,8 @@ PAGES_AT_ONCE = 4
 MAX_WAIT_SECONDS = 2
 USCC_CHARACTERS = 18
 ASSETS = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self';"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Language": "zh-CN",
-}
+HEADERS = {"Content-Security-Policy": headers.PAGE, "Content-Language": "zh-CN"}
+"""Besides those of every answer."""
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 NO_SUCH_PAGE = (
     "没有可公示的信息",
@@ -56,6 +52,8 @@ NO_SUCH_PAGE = (
 )
 NOT_OPENED = ("账本尚未开立", ["账本开立后即可查询。"])
 UNAVAILABLE = ("暂时无法查询", ["系统正在恢复，已登记的信息不受影响。", "请稍候片刻再试。"])
+
+TOO_SLOW = ("查询耗时过长", ["请输入更完整的名称或统一社会信用代码后重试。"])
 
 
 POSITION = re.compile("<dt>账本位置</dt><dd>[0-9]+</dd>".encode())
@@ -190,8 +188,8 @@ class Pages:
         except InvalidIdentifier as error:
             raise NoSuchPage from error
         if identifier != written:
-            headers = {**HEADERS, "Location": f"/providers/{identifier}"}
-            return Response(status_code=308, headers=headers)
+            elsewhere = {**HEADERS, "Location": f"/providers/{identifier}"}
+            return Response(status_code=308, headers=elsewhere)
         sheet = self._sheets.sheet(identifier, today=today)
         if sheet is None:
             raise NoSuchPage
@@ -241,10 +239,10 @@ class Pages:
         body = self._templates.get_template(template).render(
             name=opening.name if opening else "诚信账本", mark=mark, noindex=noindex, **view
         )
-        headers = {**HEADERS, "Cache-Control": "no-cache"}
+        told = {**HEADERS, "Cache-Control": "no-cache"}
         if noindex:
-            headers["X-Robots-Tag"] = "noindex"
-        return Response(body, media_type="text/html", headers=headers)
+            told["X-Robots-Tag"] = "noindex"
+        return Response(body, media_type="text/html", headers=told)
 
     def answer(self, page: Callable[[Request], Response], request: Request) -> Response:
         """The page, or the page that tells why it cannot be shown; blocks."""
@@ -254,6 +252,8 @@ class Pages:
             return self.error(404, *NO_SUCH_PAGE)
         except LedgerNotOpened:
             return self.error(503, *NOT_OPENED)
+        except QueryCanceled:
+            return self.error(503, *TOO_SLOW)
         except (Unavailable, *AWAY):
             return self.error(503, *UNAVAILABLE)
         if response.status_code != 200:

@@ -17,6 +17,7 @@ from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.identity import MAX_IDENTIFIER_CHARACTERS
 from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProvider
 from ledger.qualification import QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.rulebook import PublishRulebook
 
 PROVIDERS = "/v1/providers"
@@ -93,7 +94,7 @@ WRITES = (
     ),
     Write(
         PROVIDER + "/referrals",
-        events.ReferralRecorded,
+        ReferralRecorded,
         Words("record a referral to prosecutors", "记录移送司法机关"),
     ),
     Write(

@@ -16,9 +16,10 @@ from pydantic import Field
 from ledger.events import Data, Visibility
 from ledger.fields import Day
 
-AccessDoor = Literal["EVENT", "EVENTS", "FEED", "STREAM", "SCORE", "CASE", "QUARANTINE"]
+AccessDoor = Literal["EVENT", "EVENTS", "FEED", "STREAM", "SCORE", "CASE", "QUARANTINE", "SEALED"]
 """Which door gave it out: one event, the events of a provider, the feed (pulled, or as a stream
-without end), the full score, the case it is computed from, rows in quarantine."""
+without end), the full score, the case it is computed from, rows in quarantine, the
+sealed text of one event."""
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 

@@ -23,6 +23,7 @@ from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProvider
 from ledger.qualification import QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.rulebook import PublishRulebook
 from tests import given
 from tests.conftest import Clock, new_ledger
@@ -267,7 +268,7 @@ def sample(write: Write, kind: str) -> dict[str, Any]:
         RecordInspection: given.inspection,
         events.ContractCompleted: given.contract,
         events.SevereListEntered: given.listing,
-        events.ReferralRecorded: given.referral,
+        ReferralRecorded: given.referral,
         QualificationVerified: given.qualification,
         events.ProviderAdmitted: given.admit,
         events.ProviderSuspended: given.suspend_provider,

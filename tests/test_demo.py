@@ -49,12 +49,12 @@ from ledger.events import (
     ProviderExited,
     ProviderRegistered,
     ProviderSuspended,
-    ReferralRecorded,
     RulebookPublished,
 )
 from ledger.handle import Desk
 from ledger.identity import parse_identifier
 from ledger.qualification import QualificationRevoked, QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.rulebook import first_rulebook, parse_rulebook
 from ledger.store import Ledger
 from ledger.vocabulary import EVENT_TYPES

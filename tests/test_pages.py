@@ -391,7 +391,6 @@ def test_headers(site: Site, path: str) -> None:
         " base-uri 'none'; frame-ancestors 'none'"
     )
     assert answer.headers["cache-control"] == "no-cache"
-    assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ledger import events, findings, provider
 from ledger.events import Data
 from ledger.qualification import QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.withdrawals import WithdrawDecision, WithdrawQualification
 
 REGISTER = "register"
@@ -24,7 +25,7 @@ COMMANDS: dict[str, type[Data]] = {
     "contract": events.ContractCompleted,
     "inspection": provider.RecordInspection,
     "listing": events.SevereListEntered,
-    "referral": events.ReferralRecorded,
+    "referral": ReferralRecorded,
     "qualification": QualificationVerified,
 }
 """What a row of any source may record."""
