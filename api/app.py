@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import FastAPI, Path, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from pydantic import BaseModel
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 
@@ -31,6 +32,8 @@ from api.health import Health
 from api.metrics import Metrics
 from api.pages import Pages
 from api.pages import routes as page_routes
+from api.proposals import MODELS as PROPOSAL_MODELS
+from api.proposals import ProposalRoutes
 from api.quarantine_routes import MODELS as QUARANTINE_MODELS
 from api.quarantine_routes import QuarantineRoutes
 from api.query import Operation
@@ -50,6 +53,7 @@ from ledger.handle import Desk
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
+from projections.proposals import Proposals
 from projections.scores import Scores
 from projections.sheet import Sheets
 
@@ -68,6 +72,13 @@ ABOUT: dict[str, Any] = {
     "telemetry": {"tracing": False, "metrics": False, "logs": False},
 }
 """What the application is to FastAPI, whatever it serves."""
+MODELS: Sequence[type[BaseModel]] = (
+    *(write.command for write in WRITES),
+    *delivery.MODELS,
+    *QUARANTINE_MODELS,
+    *PROPOSAL_MODELS,
+)
+"""What requests bring and routes answer, but for what is in `api/answers.py`."""
 GRACE_SECONDS = 10
 
 
@@ -118,7 +129,6 @@ def create_app(
     metrics = Metrics(
         ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=networks
     )
-
     app = FastAPI(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
@@ -136,8 +146,7 @@ def create_app(
         lifespan=partial(lifespan, ledger=ledger, quarantine=quarantine),
         **ABOUT,
     )
-    taken = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
-    app.openapi = document.publish(app, taken)  # type: ignore[method-assign]
+    app.openapi = document.publish(app, MODELS)  # type: ignore[method-assign]
     reference.add(app, pages)
     app.state.public_url = settings.public_url
     problems.install(app)
@@ -175,7 +184,8 @@ def read_routes(
         callers=callers,
         clock=clock,
     )
-    return [*reads.routes(), *record.routes()]
+    proposals = ProposalRoutes(Proposals(ledger), accesses=accesses, callers=callers, clock=clock)
+    return [*reads.routes(), *record.routes(), *proposals.routes()]
 
 
 @asynccontextmanager
