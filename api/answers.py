@@ -182,6 +182,27 @@ class Rows(Answer):
     providers: list[Row]
 
 
+class SealedText(Answer):
+    """A text, where in `data` it stands (JSON Pointer), whose it is, and what proves it.
+
+    The SHA-256 of salt (hexadecimal here) and text is the digest that the event holds.
+    """
+
+    path: str
+    person: str
+    text: str
+    salt: str
+    digest: str
+
+
+class SealedTexts(Answer):
+    """What is sealed in one event; nothing where nothing was, or where it was erased."""
+
+    position: Position
+    id: str
+    texts: list[SealedText]
+
+
 class SchemaEntry(Answer):
     """One event type."""
 

@@ -176,7 +176,7 @@ def _json_row(row: Row | Unread, outcome: Outcome) -> dict[str, Any]:
     }
     if isinstance(row, Row):
         if row.registration is not None:
-            told["registration"] = row.registration.model_dump(mode="json")
+            told["registration"] = row.registration.model_dump(mode="json", exclude_none=True)
         told["commands"] = [
             {"does": _does(data).en, "data": data.model_dump(mode="json")}
             for data, _ in row.entries

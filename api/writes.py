@@ -18,6 +18,7 @@ from ledger.identity import MAX_IDENTIFIER_CHARACTERS
 from ledger.proposal import NEEDS_TWO, ApproveProposal, RefuseProposal, WithdrawProposal
 from ledger.provider import RecordComplaintOutcome, RecordInspection
 from ledger.qualification import QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.rulebook import PublishRulebook
 from ledger.status import ResumeProvider
 
@@ -106,7 +107,7 @@ WRITES = (
     ),
     Write(
         PROVIDER + "/referrals",
-        events.ReferralRecorded,
+        ReferralRecorded,
         Words("record a referral to prosecutors", "记录移送司法机关"),
     ),
     Write(

@@ -1,8 +1,9 @@
 """The whole vocabulary: every event type as a frozen model with a stable, versioned name.
 
-No event holds free text, amounts or a person's name: every string field is of a type listed in
-`tests/test_events.py`, because what is once clear in an immutable log can never be sealed. A
-field whose value depends on the rulebook is a code. Meaning of each type: `docs/events.md`.
+What is once clear in an immutable log can never be sealed. So free text, amounts and persons stand
+in groups of sealed fields (`ledger/private.py`), and every other string field is of a type, and in
+a place, that `tests/test_events.py` lists with its reason. A field whose value depends on the
+rulebook is a code. Meaning of each type: `docs/events.md`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ledger.fields import (
     Version,
 )
 from ledger.identity import Ref
-from ledger.private import Complainant
+from ledger.private import Agreement, Complainant, Contact, Operator, Remark
 
 Purpose = Literal["production", "demonstration", "test-data"]
 Visibility = Literal["public", "party", "officers"]
@@ -77,12 +78,15 @@ class RulebookPublished(Data):
 
 
 class ProviderRegistered(Data):
-    """A provider is known to the ledger. For 个体工商户 `name` is the trade name."""
+    """A provider is known to the ledger. For 个体工商户 `name` is the trade name, and who runs it
+    stands in `operator`, sealed."""
 
     type: ClassVar[str] = "provider.registered.v1"
     name: LegalName
     entity_kind: Literal["ENTERPRISE", "INDIVIDUAL_BUSINESS", "INSTITUTION", "SOCIAL_ORGANISATION"]
     origin: Literal["APPLICATION", "IMPORT"]
+    contact: Contact | None = None
+    operator: Operator | None = None
 
 
 class ProviderAdmitted(Decision):
@@ -152,6 +156,7 @@ class FindingFields(Decision):
     served_on: Day
     mitigation: Annotated[list[Code], Field(max_length=20)] = []
     obligation: bool
+    remark: Remark | None = None
 
 
 class Finding(FindingFields):
@@ -197,13 +202,18 @@ class ContractBreachConfirmed(Finding):
 
 
 class ContractCompleted(Data):
-    """A merit fact: a contract performed to its end; one counterparty counts once."""
+    """A merit fact: a contract performed to its end; one counterparty counts once.
+
+    In a command `counterparty` may be left out where `agreement` names the client: the vault then
+    gives the client's reference. As recorded it is never None.
+    """
 
     type: ClassVar[str] = "contract.completed.v1"
     contract: Reference
-    counterparty: Ref
+    counterparty: Ref | None = None
     on: Day
     evidence: Annotated[list[EvidenceDigest], Field(min_length=1, max_length=20)]
+    agreement: Agreement | None = None
 
     def visibility(self) -> Visibility:
         """Who contracts with whom is the parties' business."""
@@ -240,24 +250,6 @@ class SevereListEntered(Decision):
     type: ClassVar[str] = "severe_list.entered.v1"
     listed_on: Day
     law_article: Citation
-
-
-class ReferralRecorded(Data):
-    """Somebody was sent to prosecutors (移送司法机关): a referral, no finding, never in a score.
-
-    A register of referrals gives no document number: `referral` is its own reference to the entry.
-    `referred_on` is None where it names no day. Its issuer shows it from `shown_from` to the day
-    before `public_until`, and so does the ledger: never longer than where it comes from.
-    """
-
-    type: ClassVar[str] = "referral.recorded.v1"
-    issuer: Issuer
-    referral: Reference
-    evidence: Annotated[list[EvidenceDigest], Field(min_length=1, max_length=20)]
-    law_article: Citation
-    referred_on: Day | None = None
-    shown_from: Day
-    public_until: Day
 
 
 class TargetFields(Decision):

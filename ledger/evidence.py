@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ledger.private import Description
+
 
 class EvidenceDigest(BaseModel):
     """What proves a fact, by digest; the custodian keeps the file itself."""
@@ -18,3 +20,4 @@ class EvidenceDigest(BaseModel):
     ]
     size_bytes: Annotated[int, Field(ge=0, le=2**53 - 1)]
     custodian: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,59}$")]
+    described: Description | None = None

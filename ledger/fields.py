@@ -43,6 +43,14 @@ def clean(text: str) -> str:
     return text
 
 
+def clean_lines(text: str) -> str:
+    """The same for text in lines, which may break them."""
+    clean(text.replace("\n", "x"))
+    if text != text.strip():
+        raise ValueError("no space or line break at either end")
+    return text
+
+
 Day = Annotated[date, BeforeValidator(_parse_day), PlainSerializer(date.isoformat)]
 """A calendar day in Asia/Shanghai, `YYYY-MM-DD`."""
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]

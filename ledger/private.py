@@ -11,20 +11,40 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from ledger.fields import PUBLISHED, clean
+from ledger.fields import PRINTABLE, PUBLISHED, clean, clean_lines
 from ledger.identity import Ref
 from ledger.sealing import PlainText, Sealed, SealedAs
 
 _Line = Annotated[
     str, Field(min_length=1, max_length=200, json_schema_extra=PUBLISHED), AfterValidator(clean)
 ]
+_IN_LINES = {"pattern": rf"^(?!\s)({PRINTABLE}|\n)*(?<!\s)$"}
+_Passage = Annotated[
+    str,
+    Field(min_length=1, max_length=2000, json_schema_extra=_IN_LINES),
+    AfterValidator(clean_lines),
+]
+_Terms = Annotated[
+    str,
+    Field(min_length=1, max_length=8000, json_schema_extra=_IN_LINES),
+    AfterValidator(clean_lines),
+]
+_Fen = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,14})$")]
 SealedLine = Annotated[PlainText | Sealed, SealedAs(_Line)]
 """A name, an address, a title: one line of at most 200 characters."""
 
 
 M = TypeVar("M", bound=BaseModel)
+
+
+SealedPassage = Annotated[PlainText | Sealed, SealedAs(_Passage)]
+"""Free text of at most 2,000 characters, in lines."""
+SealedTerms = Annotated[PlainText | Sealed, SealedAs(_Terms)]
+"""The text of a contract, at most 8,000 characters, in lines."""
+SealedFen = Annotated[PlainText | Sealed, SealedAs(_Fen)]
+"""An amount of money: fen as a whole number in decimal digits."""
 
 
 class Private(BaseModel):
@@ -40,6 +60,41 @@ class Complainant(Private):
 
     name: SealedLine | None = None
     contact: SealedLine | None = None
+
+
+class Contact(Private):
+    """Whom to ask at the provider."""
+
+    name: SealedLine | None = None
+    phone: SealedLine | None = None
+    email: SealedLine | None = None
+
+
+class Operator(Private):
+    """Who runs an individual business (个体工商户经营者)."""
+
+    name: SealedLine
+
+
+class Agreement(Private):
+    """What a contract says, and with whom it was made: all under the counterparty's reference."""
+
+    client: SealedLine | None = None
+    title: SealedLine | None = None
+    terms: SealedTerms | None = None
+    price_fen: SealedFen | None = None
+
+
+class Description(Private):
+    """What can be seen on a piece of evidence."""
+
+    text: SealedPassage
+
+
+class Remark(Private):
+    """What else there is to say of a finding."""
+
+    text: SealedPassage
 
 
 class Way(NamedTuple):

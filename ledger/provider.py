@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ledger import errors, events
 from ledger.acts import ACT_OF_EVENT, ACTS, Fact, decide_act, decide_end_of_publicity
+from ledger.counterparty import with_counterparty
 from ledger.envelope import Event
 from ledger.errors import Words
 from ledger.events import Data, InspectionFields, TargetFields
@@ -34,7 +35,7 @@ from ledger.proposal import (
 )
 from ledger.qualification import QualificationVerified
 from ledger.recorded import qualification_name, recorded
-from ledger.referral import check_referral
+from ledger.referral import ReferralRecorded, check_referral
 from ledger.rulebook import Rulebook
 from ledger.second_officer import Proposal, check_verdict, propose, take_in, without_sealed
 from ledger.status import (
@@ -277,7 +278,7 @@ def _decide_contract(state: Provider, command: events.ContractCompleted, bench: 
     bench.check_past("on", command.on)
     _check_merit(COMPLETED_CONTRACT, bench.rulebooks.of(command.on), command.on)
     _once(state, "contract", command.contract)
-    return command
+    return with_counterparty(command)
 
 
 def _decide_inspection(state: Provider, command: RecordInspection, bench: Bench) -> Data:
@@ -298,7 +299,7 @@ def _decide_listing(state: Provider, command: events.SevereListEntered, bench: B
     return command
 
 
-def _decide_referral(state: Provider, command: events.ReferralRecorded, bench: Bench) -> Data:
+def _decide_referral(state: Provider, command: ReferralRecorded, bench: Bench) -> Data:
     check_referral(command, bench)
     _once(state, "referral", command.issuer.name, command.referral)
     return command
@@ -330,6 +331,6 @@ DECIDERS: dict[type[Data], Callable[[Provider, Any, Bench], Data]] = {
     events.ContractCompleted: _decide_contract,
     RecordInspection: _decide_inspection,
     events.SevereListEntered: _decide_listing,
-    events.ReferralRecorded: _decide_referral,
+    ReferralRecorded: _decide_referral,
     QualificationVerified: _decide_qualification,
 }

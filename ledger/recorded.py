@@ -9,6 +9,7 @@ from ledger import events
 from ledger.acts import Fact
 from ledger.events import Data
 from ledger.qualification import QualificationVerified
+from ledger.referral import ReferralRecorded
 
 Name = tuple[str, ...]
 
@@ -28,7 +29,7 @@ def recorded(id: str, data: Data) -> tuple[Name, Fact]:
         case events.SevereListEntered():
             fact = Fact(id, "listing", data.listed_on, True, [id])
             return ("listing", data.issuer.name, data.document_no), fact
-        case events.ReferralRecorded():
+        case ReferralRecorded():
             since, until = data.referred_on or data.shown_from, data.public_until
             fact = Fact(id, "referral", since, True, [], public_until=until)
             return ("referral", data.issuer.name, data.referral), fact

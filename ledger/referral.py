@@ -8,11 +8,36 @@ the stream it goes to.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
 
 from ledger import errors
 from ledger.errors import Words
-from ledger.events import ReferralRecorded
-from ledger.findings import Bench
+from ledger.events import Data, Issuer
+from ledger.evidence import EvidenceDigest
+from ledger.fields import Citation, Day, Reference
+
+if TYPE_CHECKING:
+    from ledger.findings import Bench
+
+
+class ReferralRecorded(Data):
+    """Somebody was sent to prosecutors (移送司法机关): a referral, no finding, never in a score.
+
+    A register of referrals gives no document number: `referral` is its own reference to the entry.
+    `referred_on` is None where it names no day. Its issuer shows it from `shown_from` to the day
+    before `public_until`, and so does the ledger: never longer than where it comes from.
+    """
+
+    type: ClassVar[str] = "referral.recorded.v1"
+    issuer: Issuer
+    referral: Reference
+    evidence: Annotated[list[EvidenceDigest], Field(min_length=1, max_length=20)]
+    law_article: Citation
+    referred_on: Day | None = None
+    shown_from: Day
+    public_until: Day
 
 
 def check_referral(command: ReferralRecorded, bench: Bench) -> None:

@@ -24,8 +24,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ledger.counterparty import KIND, client_to_refer_to
 from ledger.database import Database, reading
 from ledger.envelope import Event
+from ledger.events import Data
 from ledger.keyring import Keyring
 from ledger.persons import Hand, Persons
 from ledger.private import Place, Private, groups, texts, with_groups
@@ -144,6 +146,17 @@ class Vault:
         if reference != person:
             self.persons.put_back(person, key)
         return reference
+
+    async def referring(self, provider: str, command: Data) -> Data:
+        """The command with the reference of a client that it names but does not refer to.
+
+        Raises as `reference`.
+        """
+        name = client_to_refer_to(command)
+        if name is None:
+            return command
+        reference = await reading(self.reference, KIND, provider, name)
+        return command.model_copy(update={"counterparty": reference})
 
     def forget(self, person: str) -> Forgotten:
         """Delete a person's key, ciphertexts and references; done again it changes nothing.

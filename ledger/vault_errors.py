@@ -12,6 +12,13 @@ class PersonErased(LedgerError):
     zh = "所涉人员的资料已被删除，不能再为 {person} 封存任何内容。"
 
 
+class NotTheCounterparty(LedgerError):
+    """The agreement of a contract is sealed for its counterparty {counterparty}, nobody else."""
+
+    code = "not-the-counterparty"
+    zh = "合同内容只能以合同相对方 {counterparty} 的名义封存。"
+
+
 class SealingOff(LedgerError):
     """This process has no vault keys: it can neither seal a text nor open one."""
 

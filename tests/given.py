@@ -32,6 +32,7 @@ from ledger.identity import Actor
 from ledger.proposal import ApproveProposal, Ground, RefuseProposal, WithdrawProposal
 from ledger.provider import EndPublicity, RecordComplaintOutcome, RecordInspection
 from ledger.qualification import QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.rulebook import PublishRulebook, first_rulebook
 from ledger.status import ResumeProvider
 from ledger.withdrawals import NamedDecision, WithdrawDecision
@@ -254,7 +255,7 @@ def listing(**changes: Any) -> events.SevereListEntered:
     return events.SevereListEntered(**fields | changes)
 
 
-def referral(**changes: Any) -> events.ReferralRecorded:
+def referral(**changes: Any) -> ReferralRecorded:
     """A referral to prosecutors on 20 February 2026, shown from the 24th on for a year."""
     fields: dict[str, Any] = {
         "issuer": regulator(),
@@ -265,7 +266,7 @@ def referral(**changes: Any) -> events.ReferralRecorded:
         "shown_from": date(2026, 2, 24),
         "public_until": date(2027, 2, 24),
     }
-    return events.ReferralRecorded(**fields | changes)
+    return ReferralRecorded(**fields | changes)
 
 
 def qualification(**changes: Any) -> QualificationVerified:

@@ -24,6 +24,7 @@ from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.proposal import Verdict
 from ledger.provider import RecordComplaintOutcome, RecordInspection
 from ledger.qualification import QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.rulebook import PublishRulebook
 from ledger.status import ResumeProvider
 from tests import given
@@ -286,7 +287,7 @@ def sample(write: Write, kind: str) -> dict[str, Any]:
         RecordInspection: given.inspection,
         events.ContractCompleted: given.contract,
         events.SevereListEntered: given.listing,
-        events.ReferralRecorded: given.referral,
+        ReferralRecorded: given.referral,
         QualificationVerified: given.qualification,
         events.ProviderAdmitted: given.admit,
         events.ProviderSuspended: given.suspend_provider,

@@ -31,7 +31,8 @@ MIGRATIONS = [
     "0002_append.sql",
     "0003_roles.sql",
     "0004_vault.sql",
-    "0005_append.sql",
+    "0005_access.sql",
+    "0006_append.sql",
 ]
 
 

@@ -50,13 +50,13 @@ from ledger.events import (
     ProviderExited,
     ProviderRegistered,
     ProviderSuspended,
-    ReferralRecorded,
     RulebookPublished,
 )
 from ledger.handle import Desk
 from ledger.identity import parse_identifier
 from ledger.proposal import ProposalMade
 from ledger.qualification import QualificationRevoked, QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.rulebook import first_rulebook, parse_rulebook
 from ledger.second_officer import EVENTS_OF_TWO, breaches
 from ledger.store import Ledger

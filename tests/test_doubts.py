@@ -12,8 +12,8 @@ from api.intake.complaint import MappingError
 from api.intake.mapping import Importing
 from api.intake.mappingfile import MappingFile
 from api.intake.rows import Row, Unread
-from ledger.events import ReferralRecorded
 from ledger.identity import coined_number
+from ledger.referral import ReferralRecorded
 from ledger.store import Ledger
 from tests import given
 from tests.conftest import Record

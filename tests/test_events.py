@@ -82,7 +82,9 @@ def texts(least: int, most: int) -> st.SearchStrategy[str]:
 
 def is_sealed(wanted: Any) -> bool:
     """Whether a type is written `Annotated[…, SealedAs(…)]`."""
-    return any(isinstance(note, SealedAs) for note in getattr(wanted, "__metadata__", ()))
+    sealed = any(isinstance(note, SealedAs) for note in getattr(wanted, "__metadata__", ()))
+    assert sealed == (wanted in SEALED_TYPES)
+    return sealed
 
 
 def commitment(person: UUID, digest: bytes) -> Sealed:
@@ -242,11 +244,11 @@ def largest(wanted: Any) -> Any:
     if wanted is fields.Day:
         return date(2026, 12, 31)
     if isinstance(wanted, type) and issubclass(wanted, BaseModel):
-        return wanted(**{name: largest(one) for name, one in fields_of(wanted).items()})
-    simple: dict[Any, Any] = {
-        bool: False,
-        private.SealedLine: commitment(UUID(given.CLIENT), bytes(32)),
-    }
+        held = {name: largest(one) for name, one in fields_of(wanted).items()}
+        # What is added to an event that is full already is refused, as too large.
+        return wanted(**held | dict.fromkeys({"described", "remark"} & set(held)))
+    sealed = commitment(UUID(given.CLIENT), bytes(32))
+    simple: dict[Any, Any] = dict.fromkeys(SEALED_TYPES, sealed) | {bool: False}
     if wanted in simple:
         return simple[wanted]
     if get_origin(wanted) is Literal:
@@ -298,6 +300,13 @@ def test_one_byte_too_many_is_refused(stream: str, limit: int) -> None:
 
 # --- no room for what must be sealed -------------------------------------------------------------
 
+SEALED_TYPES = (
+    private.SealedLine,
+    private.SealedPassage,
+    private.SealedTerms,
+    private.SealedFen,
+)
+"""Every type of sealed text. All have the same size in an event."""
 EVERYWHERE = "*"
 ALLOWED_TEXTS: dict[Any, set[str]] = {
     fields.Code: {EVERYWHERE},
@@ -387,6 +396,22 @@ def test_no_event_has_room_for_free_text_amounts_or_persons(model: type[BaseMode
     assert offences(model) == []
 
 
+def test_twenty_described_pieces_of_evidence_fit() -> None:
+    text = commitment(UUID(given.CLIENT), bytes(32))
+    piece = largest(evidence.EvidenceDigest).model_copy(
+        update={"described": private.Description(person=given.CLIENT, text=text)}
+    )
+    penalty = largest(events.PenaltyImposed).model_copy(update={"evidence": [piece] * 20})
+    one = event(penalty, causation=EVENT_ID)
+    assert len(one.encode()[0]) <= MAX_EVENT_BYTES
+
+
+class SealedAlone(Data):
+    """Sealed, but nobody's."""
+
+    remark: private.SealedLine
+
+
 class FreeText(Data):
     remark: str
 
@@ -424,7 +449,8 @@ class Texts(Data):
 
 
 @pytest.mark.parametrize(
-    "model", [FreeText, BoundedText, Person, Fine, BoundedFine, Rate, Anything, Deep, Texts]
+    "model",
+    [FreeText, BoundedText, Person, Fine, BoundedFine, Rate, Anything, Deep, Texts, SealedAlone],
 )
 def test_a_field_that_is_not_on_the_list_is_noticed(model: type[BaseModel]) -> None:
     assert len(offences(model)) == 1

@@ -19,6 +19,7 @@ from api.preview import MAX_DISTINCT, Preview, _desk_without_ledger, plain_diges
 from ledger.database import Database
 from ledger.evidence import EvidenceDigest
 from ledger.rulebook import first_rulebook, parse_rulebook
+from ledger.sealing import Sealed
 from ledger.store import Ledger
 from tests import given
 from tests.conftest import Clock, Run
@@ -308,7 +309,9 @@ def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, A
         inner = [
             one
             for one in (info.annotation, *get_args(info.annotation))
-            if isinstance(one, type) and issubclass(one, BaseModel) and one is not EvidenceDigest
+            if isinstance(one, type)
+            and issubclass(one, BaseModel)
+            and one not in (EvidenceDigest, Sealed)
         ]
         if inner:
             yield from fields_of(inner[0], f"{prefix}{name}.")

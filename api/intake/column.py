@@ -23,6 +23,7 @@ from ledger.calendar import read_day
 from ledger.errors import Words
 from ledger.evidence import EvidenceDigest
 from ledger.identity import coined_number
+from ledger.sealing import PlainText
 
 Cells = Mapping[str, str]
 """The cells of a record by column, trimmed."""
@@ -148,7 +149,8 @@ def _shape(annotation: Any) -> Any:
     if origin is list:
         inner = _shape(get_args(annotation)[0])
         return EvidenceDigest if inner is EvidenceDigest else list
-    return annotation
+    # Sealed when it is recorded; in a file it is text.
+    return str if annotation is PlainText else annotation
 
 
 def getter_of(source: Source, info: FieldInfo, *, missing: Sequence[str]) -> Getter:

@@ -9,6 +9,7 @@ from ledger import events, findings, provider, status
 from ledger.events import Data
 from ledger.proposal import NEEDS_TWO
 from ledger.qualification import QualificationVerified
+from ledger.referral import ReferralRecorded
 from ledger.withdrawals import WithdrawDecision, WithdrawQualification
 
 REGISTER = "register"
@@ -25,7 +26,7 @@ COMMANDS: dict[str, type[Data]] = {
     "contract": events.ContractCompleted,
     "inspection": provider.RecordInspection,
     "listing": events.SevereListEntered,
-    "referral": events.ReferralRecorded,
+    "referral": ReferralRecorded,
     "qualification": QualificationVerified,
 }
 """What a row of any source may record."""

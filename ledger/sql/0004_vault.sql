@@ -8,13 +8,6 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END;
     END IF;
-    -- As in 0003: who connects takes on the role.
-    BEGIN
-        SET LOCAL ROLE chengxin_vault;
-    EXCEPTION WHEN insufficient_privilege THEN
-        GRANT chengxin_vault TO CURRENT_USER;
-    END;
-    RESET ROLE;
 END $$;
 
 CREATE SCHEMA IF NOT EXISTS :schema_vault;
@@ -60,6 +53,18 @@ BEGIN
     GET DIAGNOSTICS texts = ROW_COUNT;
     DELETE FROM :app_references r WHERE r.person = p_person;
     GET DIAGNOSTICS names = ROW_COUNT;
+END $$;
+
+-- As in 0003: who connects takes on the role. Not where it is made: of two databases migrated at once
+-- the later one does not know the role of the other before it has looked into another table.
+DO $$
+BEGIN
+    BEGIN
+        SET LOCAL ROLE chengxin_vault;
+    EXCEPTION WHEN insufficient_privilege THEN
+        GRANT chengxin_vault TO CURRENT_USER;
+    END;
+    RESET ROLE;
 END $$;
 
 REVOKE ALL ON FUNCTION :schema_vault.:app_forget FROM PUBLIC;
