@@ -173,7 +173,10 @@ class Ledger(Application[str]):
             self.datastore.close()
             self.vault.close()
             raise Unavailable from error
-        name = f"{database.schema}.{database.application}_"
+        self._word_queries(f"{database.schema}.{database.application}_")
+
+    def _word_queries(self, name: str) -> None:
+        """The queries over the tables whose names begin so."""
         self._read = (
             f"SELECT notification_id, state FROM {name}events"
             " WHERE notification_id > %s ORDER BY notification_id LIMIT %s"
