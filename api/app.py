@@ -107,13 +107,8 @@ def create_app(
     reads = read_routes(
         ledger, tail, scores, disclosure, sheets, accesses, callers=callers, clock=clock
     )
-    health = Health(
-        ledger,
-        tail,
-        scores=scores,
-        disclosure=disclosure,
-        ready_lag_events=settings.ready_lag_events,
-    )
+    lag = settings.ready_lag_events
+    health = Health(ledger, tail, scores=scores, disclosure=disclosure, ready_lag_events=lag)
     quarantine = QuarantineRoutes(
         ledger, accesses=accesses, callers=callers, max_body_bytes=settings.max_body_bytes
     )
