@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from api import exchange, operate, upkeep
+from api import exchange, keys, operate, upkeep
 from api.options import DataDir, Json, settings_of, tokens_of
 from api.roles import ROLES
 from api.terminal import (
@@ -44,6 +44,7 @@ app = typer.Typer(
 app.add_typer(operate.app)
 app.add_typer(exchange.app)
 app.add_typer(upkeep.app)
+app.add_typer(keys.app)
 
 
 def _tell_version(wanted: bool) -> None:

@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from api.options import collect_rarely
-from bench import appends, catchup, explaining, feeding, http, importing, latency, load
+from bench import appends, catchup, explaining, feeding, http, importing, latency, load, sealing
 from bench.place import Place, Row
 from ledger.embedded import Embedded
 
 PARTS: dict[str, Callable[[Place], Iterable[Row]]] = {
     "appends": appends.rows,
+    "sealing": sealing.rows,
     "importing": importing.rows,
     "catchup": catchup.rows,
     "feeding": feeding.rows,
