@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -23,7 +24,9 @@ from starlette.routing import Route
 
 from api import commands, delivery, document, lines, openapi, problems, reference, resource
 from api.accesses import Accesses
+from api.budgets import budgets_of, purses_of
 from api.callers import Callers
+from api.connection import Room, connections
 from api.delivery import Deliveries
 from api.door import Door
 from api.feed import Feed
@@ -70,6 +73,8 @@ ABOUT: dict[str, Any] = {
 }
 """What the application is to FastAPI, whatever it serves."""
 GRACE_SECONDS = 10
+TAKEN = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
+"""What requests bring, for the published document."""
 
 
 def create_app(
@@ -100,7 +105,6 @@ def create_app(
         disclosure=disclosure,
         ready_lag_events=settings.ready_lag_events,
     )
-    deliveries = Deliveries(settings, callers=callers)
     quarantine = QuarantineRoutes(
         ledger, accesses=accesses, callers=callers, max_body_bytes=settings.max_body_bytes
     )
@@ -115,18 +119,17 @@ def create_app(
     )
     traffic = Traffic()
     look = partial(survey, ledger, (scores.schema, disclosure.schema))
-    networks = settings.metrics_networks()
+    where = settings.metrics_networks()
     metrics = Metrics(
-        ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=networks
+        ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=where
     )
-
     app = FastAPI(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
             *commands.routes(callers=callers, max_body_bytes=settings.max_body_bytes),
             *reads,
             feed.route(),
-            deliveries.route(),
+            Deliveries(settings, callers=callers).route(),
             *quarantine.routes(),
             *health.routes(),
             metrics.route(),
@@ -137,11 +140,11 @@ def create_app(
         lifespan=partial(lifespan, ledger=ledger, quarantine=quarantine),
         **ABOUT,
     )
-    taken = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
-    app.openapi = document.publish(app, taken)  # type: ignore[method-assign]
+    app.openapi = document.publish(app, TAKEN)  # type: ignore[method-assign]
     reference.add(app, pages)
     app.state.public_url = settings.public_url
-    problems.install(app)
+    problems.install(app, reached=tail.reached)
+    app.state.front = settings.front()
     app.middleware_stack = door_of(app, settings, traffic)
     return app
 
@@ -203,12 +206,13 @@ def door_of(app: FastAPI, settings: Settings, traffic: Traffic) -> Door:
     inside = AsyncExitStackMiddleware(app.router)
     return Door(
         ExceptionMiddleware(inside, handlers=app.exception_handlers),
-        max_body_bytes=settings.max_body_bytes,
+        settings=settings,
         longer={delivery.PATH: settings.max_import_bytes},
-        access_log=settings.access_log,
         random=os.urandom,
         routes={one.endpoint: one.path for one in app.routes if isinstance(one, Route)},
         traffic=traffic,
+        front=app.state.front,
+        purses=purses_of(budgets_of(settings.budgets), time.monotonic),
     )
 
 
@@ -247,13 +251,22 @@ class Server(uvicorn.Server):
 
 def make_server(app: FastAPI, settings: Settings) -> Server:
     """The server of this process; `run()` blocks until SIGINT or SIGTERM."""
+    room = Room(
+        app.state.front,
+        limit=settings.max_connections,
+        limit_per_address=settings.max_connections_per_address,
+    )
     return Server(
         uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
-            http="httptools",
+            http=connections(room),  # type: ignore[arg-type]
             ws="none",
+            # What a proxy says of the caller is judged by `api/front.py`.
+            proxy_headers=False,
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
             access_log=False,
             log_config=None,
             server_header=False,

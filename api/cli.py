@@ -13,9 +13,10 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from api import exchange, keys, operate, upkeep
-from api.options import DataDir, Json, settings_of, tokens_of
+from api import apikey_commands, exchange, keys, operate, upkeep
+from api.options import DataDir, Json, keyring_of, settings_of, tokens_of
 from api.roles import ROLES
+from api.settings import Settings
 from api.terminal import (
     INTERRUPTED,
     REFUSED,
@@ -45,6 +46,11 @@ app.add_typer(operate.app)
 app.add_typer(exchange.app)
 app.add_typer(upkeep.app)
 app.add_typer(keys.app)
+app.add_typer(
+    apikey_commands.app,
+    name="apikey",
+    help=words("Keys with which subscribers read.", "订阅方读取所用的 API 密钥。"),
+)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -93,6 +99,15 @@ def token(
             help=words("The person's random reference (UUID).", "人员的随机编号（UUID）。")
         ),
     ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            help=words(
+                "Who it is for, under any name: one name keeps one reference.",
+                "持有人（任意名称），同一名称始终对应同一编号。",
+            )
+        ),
+    ] = None,
     hours: Annotated[
         int | None, typer.Option(help=words("For how long it is good.", "有效小时数。"))
     ] = None,
@@ -104,10 +119,21 @@ def token(
 
     settings = settings_of(data_dir=data_dir, token_hours=hours)
     tokens = tokens_of(settings)
+    if person is not None and ref is not None:
+        fail(USAGE, words("--person and --ref exclude each other", "--person 与 --ref 不可并用"))
+    if person is not None:
+        ref = _reference_of(person, settings)
     try:
         issued = tokens.issue(role=role, organisation=org, ref=ref, hours=settings.token_hours)
     except NoToken as error:
         fail(USAGE, told(error.reason))
+    if ref is None:
+        tell(
+            words(
+                "This token counts as a new person; --person NAME keeps one reference for a name.",
+                "此令牌视为一名新的人员；用 --person 名称 可使同一名称始终对应同一编号。",
+            )
+        )
     if not as_json:
         put(issued)
         return
@@ -116,6 +142,19 @@ def token(
     put_json(
         {"token": issued, "role": role, "organisation": org, "ref": claims.ref, "expires": expires}
     )
+
+
+def _reference_of(person: str, settings: Settings) -> str:
+    """The reference of a person known to our own issuer by a name."""
+    from api.callers import ACTOR
+    from api.storage import database_of
+    from ledger.store import Ledger
+
+    with (
+        database_of(settings) as database,
+        Ledger(database, keyring=keyring_of(settings)) as ledger,
+    ):
+        return ledger.vault.reference(ACTOR, settings.token_issuer, person)
 
 
 @app.command(help=words("Score cases offline, one a line.", "离线评分，每行一个案例。"))

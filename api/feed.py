@@ -2,9 +2,9 @@
 
 A line is `{"sequence":"<20 digits>",` and the stored bytes without their first brace; by every
 way the reader gets the same bytes. A stream survives a database that goes away; it ends when its
-client goes, reads nothing for half a minute, its token expires, or the server stops. Whoever goes
-on after a position that was never given follows another log, or one set back to a backup: waiting
-here he would miss what comes, and is told instead.
+client goes, reads nothing for half a minute, its token expires or is taken back, or the server
+stops. Whoever goes on after a position that was never given follows another log, or one set back to
+a backup: waiting here he would miss what comes, and is told instead.
 """
 
 from __future__ import annotations
@@ -28,8 +28,16 @@ from api.callers import Callers, claims_of
 from api.lines import PULLED, STREAM, Line
 from api.problems import AWAY
 from api.query import Operation
-from api.refusals import Flaw, SchemaBroken, TokenMissing, TooManyStreams, UnknownPosition
+from api.refusals import (
+    Flaw,
+    SchemaBroken,
+    TokenMissing,
+    TokenRefused,
+    TooManyStreams,
+    UnknownPosition,
+)
 from api.security import Claims
+from api.unadmitted import BearerNotAdmitted, IssuerUnavailable
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import Unavailable, Words
@@ -136,7 +144,7 @@ class Feed:
     async def events(
         self, request: Request, claims: Claims, position: int
     ) -> AsyncGenerator[bytes, None]:
-        """The stream beyond a position, until the token expires or the server stops.
+        """The stream beyond a position, until its bearer is no longer let in or the server stops.
 
         What it opens is recorded once, before the first of it is given: from there without an end.
         """
@@ -146,12 +154,16 @@ class Feed:
         yield RETRY
         while not stopping.is_set() and (left := self._left(expires)) > 0:
             try:
+                await claims_of(request, self._callers, "feed")
                 look = await self._look(position, STREAM_LINES, claims)
                 if not recorded:
                     await self._accesses.of_lines(claims, "STREAM", look)
                     recorded = look.opened
                 found = look.lines
-            except (Unavailable, *AWAY):
+            except (TokenRefused, BearerNotAdmitted):
+                # What it showed is no longer good: a key was revoked, an issuer's key retired.
+                break
+            except (Unavailable, IssuerUnavailable, *AWAY):
                 # The client learns that we are still here; the lines come when they can.
                 yield HEARTBEAT
                 pause = LONGEST_PAUSE_SECONDS
@@ -182,7 +194,7 @@ class Feed:
     ) -> list[Line]:
         """Lines as soon as there are any, none when the time is over or the server stops.
 
-        Raises ClientDisconnect.
+        Raises ClientDisconnect, and what `claims_of` does where the token was taken back meanwhile.
         """
         stopping: asyncio.Event = request.app.state.stopping
         now = asyncio.get_running_loop().time
@@ -195,6 +207,7 @@ class Feed:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 await self._news(page.after, left, stopping.wait(), disconnect(request))
+                await claims_of(request, self._callers, "feed")
             found = await self._lines(page.after, page.limit, claims)
         return found
 

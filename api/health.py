@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 from fastapi import Response
+from psycopg_pool import PoolTimeout
 
 from api import openapi
 from api.intake.quarantine import Waiting, waiting_of
@@ -31,6 +32,9 @@ CLOCK_AHEAD = f"clock: more than {CLOCK_AHEAD_MINUTES} minutes ahead of the data
 READ_ONLY = "database: read-only"
 """What `/readyz` says of a standby, or of a server that was told to write nothing."""
 
+CANNOT_BE_REACHED = "database: cannot be reached"
+BUSY = "database: every connection is in use, or an answer takes too long"
+"""What `/readyz` says where the database answers the listening connection and no other."""
 NOT_MIGRATED = "database: no schema of this version"
 """What `/readyz` says where `chengxin migrate` was forgotten."""
 NO_SCHEMA = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
@@ -70,8 +74,9 @@ class Health:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 found = await reading(self._look)
-        except (TimeoutError, Unavailable, *AWAY):
-            found = self._report(None, {}, ["database: cannot be reached"], None)
+        except (TimeoutError, Unavailable, *AWAY) as error:
+            busy = self._tail.reached() and isinstance(error, PoolTimeout | TimeoutError)
+            found = self._report(None, {}, [BUSY if busy else CANNOT_BE_REACHED], None)
         except NO_SCHEMA:
             found = self._report(None, {}, [NOT_MIGRATED], None)
         response = reply(found)
@@ -89,7 +94,7 @@ class Health:
             reasons.append("ledger: not opened")
         for name, status in follows.items():
             if status.error is not None:
-                reasons.append(f"{name}: stopped at {status.error}")
+                reasons.append(f"{name}: stopped at {place_of(status.error)}")
             elif head - status.position > self._ready_lag_events:
                 reasons.append(f"{name}: {head - status.position} events behind")
         if is_read_only(self._ledger):
@@ -116,13 +121,20 @@ class Health:
                 name: {
                     "position": status.position,
                     "lag": max((head or 0) - status.position, 0),
-                    "error": status.error,
+                    "error": status.error and place_of(status.error),
                 }
                 for name, status in follows.items()
             },
             # Work for a person, which makes nothing less ready.
             "quarantine": waiting and {"waiting": waiting.rows, "oldest_on": waiting.oldest_on},
         }
+
+
+def place_of(error: str) -> str:
+    """Where a projection stopped. Everybody may ask, and of an event that is hidden nobody is told
+    the type: that stands in the log, and in `chengxin status` beside the database.
+    """
+    return error.partition(",")[0]
 
 
 def is_read_only(ledger: Ledger) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 
 from anyio import to_thread
 from fastapi import Request, Response
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from api import families, openapi
 from api.feed import Feed
+from api.front import PASSED_ON, address_of
 from api.health import NO_SCHEMA
 from api.problems import AWAY
 from api.query import Operation
@@ -37,8 +38,6 @@ from ledger.tail import Tail
 
 PATH = "/metrics"
 LOOK_SECONDS = 2.0
-PASSED_ON = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
-"""Headers of a request that a proxy passed on."""
 
 
 class Metrics:
@@ -86,10 +85,8 @@ class Metrics:
     def _may_read(self, request: Request) -> bool:
         if request.client is None or any(name in PASSED_ON for name, _ in request.scope["headers"]):
             return False
-        address = ip_address(request.client.host)
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        address = address_of(request.client.host)
+        return address is not None and any(address in network for network in self._networks)
 
     async def _survey(self) -> Survey | None:
         """What the database says; None if it does not in time.

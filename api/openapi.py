@@ -107,10 +107,13 @@ ANYBODY: list[Json] = [{}, BEARER]
 """A token may be sent, and shows more to whom it concerns."""
 WRITE_PROBLEMS = (400, 401, 403, 404, 408, 409, 413, 415, 422, 500, 503)
 
+AT_THE_DOOR = (400, 414, 421, 429, 431)
+"""What any address may answer before it is asked (`api/door.py`)."""
+
 
 def problems(*statuses: int) -> dict[int | str, Json]:
     """The documented problems of an operation, by status, with the codes that have it."""
-    return {status: _problem(status) for status in statuses}
+    return {status: _problem(status) for status in sorted({*AT_THE_DOOR, *statuses})}
 
 
 def _problem(status: int) -> Json:
@@ -119,8 +122,12 @@ def _problem(status: int) -> Json:
         "description": f"A problem: {', '.join(codes)}.",
         "content": {"application/problem+json": {"schema": {"$ref": f"{REFERENCE}Problem"}}},
     }
-    if status == 503:
+    if status in (429, 503):
         found["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
+    if status == 429:
+        found["headers"] |= {
+            name: {"schema": {"type": "string"}} for name in ("RateLimit", "RateLimit-Policy")
+        }
     if status in (401, 403):
         found["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     return found

@@ -194,6 +194,7 @@ def serve(
         from api import journal
         from api.announcement import announce
         from api.callers import callers_of
+        from api.oidc.issuer import issuers_of
         from api.serve import Ending, House, listen
         from api.serve import serve as serve_until_told
         from api.storage import database_of
@@ -203,7 +204,7 @@ def serve(
     ending = Ending()
     with ending.handling(), listen(settings.host, settings.port) as listener:
         tokens = tokens_of(settings) if settings.keys() is not None else None
-        callers = None if tokens is None else callers_of(settings, tokens, clock=system_clock)
+        issuers = issuers_of(settings.issuers, embedded=settings.token_issuer)
         try:
             with database_of(settings) as database:
                 if demo:
@@ -218,7 +219,7 @@ def serve(
                     house,
                     listener,
                     settings,
-                    callers=callers,
+                    callers=tokens and callers_of(issuers, tokens, house.ledger, clock=house.clock),
                     with_worker=not no_worker,
                     ending=ending,
                     announce=lambda: announce(house, listener, settings, tokens),

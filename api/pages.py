@@ -3,13 +3,14 @@
 Server-rendered zh-CN without script, cookie or any request to another host. A page holds what
 `Sheets` shows today and nothing else; how it is laid out is the templates' business. A provider
 that is unknown, refused, or no valid identifier gives one and the same 404. No proxy may serve a
-withdrawn item, therefore `no-cache` with an `ETag` over the page's bytes.
+withdrawn item, therefore `no-cache` with an `ETag` over the page, all but how far the log goes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from psycopg.errors import QueryCanceled
 from starlette.routing import Route
 
-from api import wording
+from api import headers, wording
 from api.layout import LISTS, bands_in_words, scale_of, sheet_view
 from api.problems import AWAY, TAGS
-from api.replies import is_fresh
+from api.replies import is_fresh, weak_tag
 from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import InvalidIdentifier, LedgerError, LedgerNotOpened, Unavailable
@@ -41,13 +43,8 @@ PAGES_AT_ONCE = 4
 MAX_WAIT_SECONDS = 2
 USCC_CHARACTERS = 18
 ASSETS = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self';"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Language": "zh-CN",
-}
+HEADERS = {"Content-Security-Policy": headers.PAGE, "Content-Language": "zh-CN"}
+"""Besides those of every answer."""
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 NO_SUCH_PAGE = (
     "没有可公示的信息",
@@ -55,6 +52,12 @@ NO_SUCH_PAGE = (
 )
 NOT_OPENED = ("账本尚未开立", ["账本开立后即可查询。"])
 UNAVAILABLE = ("暂时无法查询", ["系统正在恢复，已登记的信息不受影响。", "请稍候片刻再试。"])
+
+TOO_SLOW = ("查询耗时过长", ["请输入更完整的名称或统一社会信用代码后重试。"])
+
+
+POSITION = re.compile("<dt>账本位置</dt><dd>[0-9]+</dd>".encode())
+"""How far the log goes, as the sheet says it: what is recorded of others moves it too."""
 
 
 class NoSuchPage(Exception):
@@ -185,8 +188,8 @@ class Pages:
         except InvalidIdentifier as error:
             raise NoSuchPage from error
         if identifier != written:
-            headers = {**HEADERS, "Location": f"/providers/{identifier}"}
-            return Response(status_code=308, headers=headers)
+            elsewhere = {**HEADERS, "Location": f"/providers/{identifier}"}
+            return Response(status_code=308, headers=elsewhere)
         sheet = self._sheets.sheet(identifier, today=today)
         if sheet is None:
             raise NoSuchPage
@@ -236,10 +239,10 @@ class Pages:
         body = self._templates.get_template(template).render(
             name=opening.name if opening else "诚信账本", mark=mark, noindex=noindex, **view
         )
-        headers = {**HEADERS, "Cache-Control": "no-cache"}
+        told = {**HEADERS, "Cache-Control": "no-cache"}
         if noindex:
-            headers["X-Robots-Tag"] = "noindex"
-        return Response(body, media_type="text/html", headers=headers)
+            told["X-Robots-Tag"] = "noindex"
+        return Response(body, media_type="text/html", headers=told)
 
     def answer(self, page: Callable[[Request], Response], request: Request) -> Response:
         """The page, or the page that tells why it cannot be shown; blocks."""
@@ -249,13 +252,15 @@ class Pages:
             return self.error(404, *NO_SUCH_PAGE)
         except LedgerNotOpened:
             return self.error(503, *NOT_OPENED)
+        except QueryCanceled:
+            return self.error(503, *TOO_SLOW)
         except (Unavailable, *AWAY):
             return self.error(503, *UNAVAILABLE)
         if response.status_code != 200:
             return response
-        etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+        etag = weak_tag(POSITION.sub(b"", bytes(response.body)))
         response.headers["ETag"] = etag
-        if is_fresh(request, etag):
+        if is_fresh(request, etag.removeprefix("W/")):
             kept = {**HEADERS, "Cache-Control": "no-cache", "ETag": etag}
             return Response(status_code=304, headers=kept)
         return response

@@ -8,7 +8,7 @@ number). `type` is a relative reference, `/problems/<code>`, that this server an
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -16,12 +16,14 @@ import orjson
 import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
 from api import refusals, unadmitted
+from api.doorrefusals import Busy, TooManyRequests, TooSlow
 from api.intake.rows import Problem
 from api.refusals import Flaw, RowNotUnderstood, SchemaBroken
 from api.titles import TITLES
@@ -119,6 +121,8 @@ def answer(request: Request, error: LedgerError) -> Response:
         headers["Allow"] = str(error.facts["allowed"])
     elif isinstance(error, refusals.BodyTooLarge | refusals.BodyTimeout):
         headers["Connection"] = "close"
+    elif isinstance(error, TooManyRequests):
+        headers |= rate_limit(error)
     told = document(error, language)
     if (id := request.scope.get(REQUEST_ID)) is not None:
         told["request_id"] = id
@@ -158,6 +162,16 @@ def address_of(scope: Scope) -> str:
     host, port = scope.get("server") or ("127.0.0.1", None)
     host = f"[{host}]" if ":" in host else host
     return f"{scope['scheme']}://{host}" + (f":{port}" if port else "")
+
+
+def rate_limit(error: TooManyRequests) -> dict[str, str]:
+    """When to ask again, in the words of draft-ietf-httpapi-ratelimit-headers too."""
+    facts = error.facts
+    return {
+        "Retry-After": f"{facts['wait']}",
+        "RateLimit-Policy": f'"{facts["budget"]}";q={facts["requests"]};w={facts["seconds"]}',
+        "RateLimit": f'"{facts["budget"]}";r=0;t={facts["wait"]}',
+    }
 
 
 def broken(error: ValidationError, loc: Sequence[str | int] = ("body",)) -> SchemaBroken:
@@ -216,8 +230,18 @@ CHINESE = {
 """What the models say, by pydantic's type of error."""
 
 
-def install(app: FastAPI) -> None:
-    """Make every exception that leaves a route of `app` a problem document."""
+def unavailable(error: Exception, *, reached: bool) -> Unavailable:
+    """What a failure of the driver means; `reached`: the database answers others meanwhile."""
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return TooSlow()
+    return Busy() if reached and isinstance(error, PoolTimeout) else Unavailable()
+
+
+def install(app: FastAPI, *, reached: Callable[[], bool]) -> None:
+    """Make every exception that leaves a route of `app` a problem document.
+
+    `reached` tells whether the database answers.
+    """
 
     async def refused(request: Request, error: LedgerError) -> Response:
         return answer(request, error)
@@ -227,7 +251,7 @@ def install(app: FastAPI) -> None:
         return answer(request, SchemaBroken(flaws))
 
     async def away(request: Request, error: Exception) -> Response:
-        return answer(request, Unavailable())
+        return answer(request, unavailable(error, reached=reached()))
 
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
         path = request.url.path

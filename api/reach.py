@@ -28,10 +28,21 @@ class OnThisMachineOnly(Exception):
 
 
 class Reach:
-    """The address of a listening socket, and whether the ledger may be served there."""
+    """The address of a listening socket, and whether the ledger may be served there.
 
-    def __init__(self, scores: Scores, tail: Tail, listener: socket.socket) -> None:
+    `only_here` is called once it may be asked for under the names of this machine only.
+    """
+
+    def __init__(
+        self,
+        scores: Scores,
+        tail: Tail,
+        listener: socket.socket,
+        *,
+        only_here: Callable[[], None],
+    ) -> None:
         self.refused = False
+        self._only_here = only_here
         self._scores = scores
         self._tail = tail
         self._host = str(listener.getsockname()[0])
@@ -41,6 +52,8 @@ class Reach:
         opening = self._scores.rulebooks().opening
         if opening is not None and opening.purpose == "test-data":
             self.refused = not is_loopback(self._host)
+            # On this machine too, no proxy and no name of a stranger may lead here.
+            self._only_here()
         return opening is not None
 
     def check(self) -> None:
@@ -62,7 +75,7 @@ class Reach:
 
     async def watch(self, end: Callable[[], None]) -> None:
         """Call `end` if the ledger is opened as one that may not be served here."""
-        while not (self.refused or is_loopback(self._host)):
+        while not self.refused:
             position = self._tail.position
             # Where the database is away, nothing can be opened and nothing is served.
             with suppress(LedgerError, psycopg.Error):

@@ -200,7 +200,7 @@ def serve(
     # Signals are ours: uvicorn would raise them once more when it has stopped.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
 
-    reach = Reach(house.scores, house.tail, listener)
+    reach = Reach(house.scores, house.tail, listener, only_here=app.state.front.only_here)
 
     async def run() -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -6,13 +6,16 @@ Knows names, defaults and limits; reads no file and opens nothing. Every setting
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api.budgets import budgets_of
+from api.front import Front, literal, networks_of
 from ledger.embedded import default_data_dir
 
 PREFIX = "CHENGXIN_"
@@ -80,6 +83,9 @@ class Settings(BaseSettings):
         description="The issuers of access tokens besides our own, as a JSON list or the path of a"
         " file that holds one (`docs/authentication.md`).",
     )
+    api_key_days: Annotated[int, Field(ge=1, le=3660)] = Field(
+        default=366, description="For how many days an API key may be made at most."
+    )
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://[!-~]{1,200}$",
@@ -109,6 +115,48 @@ class Settings(BaseSettings):
         description="The networks whose machines may read `/metrics`, separated by commas; never"
         " through a proxy.",
     )
+    hosts: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9.:,\[\]_ -]*$",
+        description="The names, without port, under which the server is reached besides those of"
+        " this machine and of `public_url`, separated by commas; a request for another `Host` is"
+        " refused.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="The networks of the proxies whose word on the caller's address is taken,"
+        " separated by commas.",
+    )
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = Field(
+        default="x-forwarded-for",
+        description="The one header in which those proxies say it.",
+    )
+    budgets: str = Field(
+        default="",
+        description="How many requests one caller may make, as `NAME=REQUESTS/SECONDS, …`; what is"
+        " not named stays.",
+    )
+    unlimited_from: str = Field(
+        default="127.0.0.0/8, ::1/128",
+        description="The networks whose machines are held to no budget and no number of"
+        " connections, separated by commas; never through a proxy.",
+    )
+    max_connections: Annotated[int, Field(ge=10, le=100_000)] = Field(
+        default=900, description="How many connections may be open at once."
+    )
+    max_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=100, description="How many of them one address may hold."
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="The certificate chain (PEM) to serve TLS with; unset: plain HTTP.",
+    )
+    tls_key: Path | None = Field(default=None, description="The key (PEM) of that certificate.")
+    hsts_seconds: Annotated[int, Field(ge=0, le=63_072_000)] = Field(
+        default=0,
+        description="For so long browsers come by TLS only (`Strict-Transport-Security`, sent where"
+        " the request came by TLS); 0: not said.",
+    )
     access_log: bool = Field(
         default=True, description="Whether each request is logged (never its token or body)."
     )
@@ -119,12 +167,23 @@ class Settings(BaseSettings):
         default="info", description="The least level that is logged."
     )
 
-    @field_validator("metrics_from")
+    @field_validator("metrics_from", "trusted_proxies", "unlimited_from")
     @classmethod
     def _networks(cls, given: str) -> str:
-        for one in given.split(","):
-            ip_network(one.strip())
+        networks_of(given)
         return given
+
+    @field_validator("budgets")
+    @classmethod
+    def _budgets(cls, given: str) -> str:
+        budgets_of(given)
+        return given
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError(f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY go together")
+        return self
 
     @model_validator(mode="after")
     def _key_on_purpose(self) -> Self:
@@ -147,7 +206,20 @@ class Settings(BaseSettings):
 
     def metrics_networks(self) -> list[IPv4Network | IPv6Network]:
         """The networks of `metrics_from`."""
-        return [ip_network(one.strip()) for one in self.metrics_from.split(",")]
+        return networks_of(self.metrics_from)
+
+    def front(self) -> Front:
+        """What stands before the server."""
+        return Front(
+            hosts=[
+                literal(self.host),
+                *([urlsplit(self.public_url).hostname or ""] if self.public_url else []),
+                *(one.strip() for one in self.hosts.split(",") if one.strip()),
+            ],
+            proxies=networks_of(self.trusted_proxies),
+            proxy_header=self.proxy_header,
+            unlimited=networks_of(self.unlimited_from),
+        )
 
     def keys(self) -> Path | None:
         """The folder of the keys; None where tokens are off (another server, no key given)."""

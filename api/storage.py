@@ -13,6 +13,7 @@ from importlib.resources import files
 
 import structlog
 
+from api.apikeys.store import migrate_apikeys
 from api.intake.quarantine import SCHEMA
 from api.settings import Settings
 from ledger.database import Database, migrate
@@ -46,6 +47,7 @@ def migrate_all(database: Database) -> list[str]:
     done = list(migrate(database, files("ledger") / "sql"))
     migrate_projections(database)
     migrate_quarantine(database)
+    migrate_apikeys(database)
     return done
 
 

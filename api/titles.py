@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from api.doortitles import AGAIN, DOOR
 from ledger.errors import Words
 
 
@@ -25,9 +26,9 @@ NEW_TOKEN = Words(
     "Get a new token: `chengxin token`, or ask the operator.",
     "请重新取得令牌：运行 `chengxin token`，或向运维人员申请。",
 )
-AGAIN = Words(
-    "Send the same request again after the seconds in Retry-After.",
-    "请在 Retry-After 给出的秒数之后重发同一请求。",
+NEW_KEY = Words(
+    "Ask the operator for a new key: `chengxin apikey create`.",
+    "请向运维人员申请新的密钥：`chengxin apikey create`。",
 )
 TELL = Words(
     "Tell the operator, with the header X-Request-Id of the answer.",
@@ -217,6 +218,14 @@ TITLES: dict[str, Title] = {
         "令牌有效期过长",
         Words("Have the issuer give shorter-lived tokens.", "请由签发方缩短令牌有效期。"),
     ),
+    "api-key-malformed": _title(
+        "No whole API key",
+        "API 密钥不完整",
+        Words("Copy the key again, all of it.", "请重新完整复制密钥。"),
+    ),
+    "api-key-unknown": _title("No such API key", "没有该 API 密钥", NEW_KEY),
+    "api-key-expired": _title("API key expired", "API 密钥已过期", NEW_KEY),
+    "api-key-revoked": _title("API key revoked", "API 密钥已吊销", NEW_KEY),
     "token-expired": _title("Token expired", "令牌已过期", NEW_TOKEN),
     "token-not-yet-valid": _title("Token not valid yet", "令牌尚未生效", NEW_TOKEN),
     "token-wrong-issuer": _title("Token of another issuer", "令牌签发方不符", NEW_TOKEN),
@@ -321,4 +330,5 @@ TITLES: dict[str, Title] = {
             "请重发相同内容：已记录的行只返回原结果，不会重复记录。",
         ),
     ),
+    **{code: Title(*words) for code, words in DOOR.items()},
 }

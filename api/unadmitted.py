@@ -79,6 +79,34 @@ class TokenWrongAudience(TokenRefused):
     zh = "令牌不是为 {audience} 签发。"
 
 
+class ApiKeyMalformed(TokenRefused):
+    """This is no whole API key: a character is wrong or missing."""
+
+    code = "api-key-malformed"
+    zh = "API 密钥不完整：有字符错误或缺失。"
+
+
+class ApiKeyUnknown(TokenRefused):
+    """There is no such API key here."""
+
+    code = "api-key-unknown"
+    zh = "本系统没有该 API 密钥。"
+
+
+class ApiKeyExpired(TokenRefused):
+    """The API key {key}… has expired; ask for a new one."""
+
+    code = "api-key-expired"
+    zh = "API 密钥 {key}… 已过期，请申请新的密钥。"
+
+
+class ApiKeyRevoked(TokenRefused):
+    """The API key {key}… was revoked; ask for a new one."""
+
+    code = "api-key-revoked"
+    zh = "API 密钥 {key}… 已被吊销，请申请新的密钥。"
+
+
 class BearerNotAdmitted(LedgerError):
     """A token of {issuer} is good, but admits nobody here: {why}."""
 

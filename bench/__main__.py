@@ -20,7 +20,18 @@ from rich.console import Console
 from rich.table import Table
 
 from api.options import collect_rarely
-from bench import appends, catchup, explaining, feeding, http, importing, latency, load, sealing
+from bench import (
+    appends,
+    catchup,
+    explaining,
+    feeding,
+    http,
+    importing,
+    latency,
+    load,
+    reading,
+    sealing,
+)
 from bench.place import Place, Row
 from ledger.embedded import Embedded
 
@@ -33,6 +44,7 @@ PARTS: dict[str, Callable[[Place], Iterable[Row]]] = {
     "latency": latency.rows,
     "explaining": explaining.rows,
     "http": http.rows,
+    "reading": reading.rows,
 }
 SLOW: dict[str, Callable[[Place], Iterable[Row]]] = {"load": load.rows}
 

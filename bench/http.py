@@ -53,7 +53,7 @@ def rows(place: Place) -> Iterable[Row]:
         writes = [_writes(served.token, number) for number in range(CONNECTIONS)]
         reads = [repeat(GET) for _ in range(CONNECTIONS)]
         turns = [
-            (uvloop.run(_load(served.port, writes)), uvloop.run(_load(peer_port, reads)))
+            (uvloop.run(load(served.port, writes)), uvloop.run(load(peer_port, reads)))
             for _ in range(TURNS)
         ]
     ours, peer = (sum(rates) / TURNS for rates in zip(*turns, strict=True))
@@ -84,7 +84,7 @@ def _writes(token: str, connection: int) -> Iterator[bytes]:
         ).encode() + body
 
 
-async def _load(port: int, requests: Sequence[Iterator[bytes]]) -> float:
+async def load(port: int, requests: Sequence[Iterator[bytes]]) -> float:
     """Answers per second; any status but 200 and 201 is a failure of the benchmark."""
     done = 0
     end = time.perf_counter() + TURN_SECONDS

@@ -10,7 +10,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median
 from typing import Self
 
 import psycopg
@@ -71,6 +73,20 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def milliseconds(self, path: str, token: str, rounds: int) -> float:
+        """The median of so many requests, one after the other on one connection."""
+        took = []
+        connection = HTTPConnection("127.0.0.1", self.port)
+        for _ in range(rounds):
+            started = time.perf_counter()
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            response = connection.getresponse()
+            body = response.read()
+            took.append((time.perf_counter() - started) * 1000)
+            assert response.status == 200, body
+        connection.close()
+        return median(took)
 
     def caught_up(self, position: int) -> None:
         """Wait until both projections answer for a position."""

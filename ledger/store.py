@@ -46,6 +46,9 @@ from ledger.vault import Vault
 POOL_SIZE = 8
 STREAM_EVENTS = 250
 WAIT_SECONDS = 5
+STATEMENT_SECONDS = 8
+"""No query of a read takes longer; one that sends the log (`stream`) takes as long as it takes."""
+UNTIMED = b"SET LOCAL statement_timeout = 0"
 
 
 def system_clock() -> datetime:
@@ -106,7 +109,10 @@ class Datastore(PostgresDatastore):
         # without a database it came back 19 seconds late. It begins anew with each request.
         self.pool.reconnect_timeout = WAIT_SECONDS
         assert isinstance(self.pool.kwargs, dict)
-        self.pool.kwargs.update(given)
+        # An answer that nobody waits for any more (`database.READ_SECONDS`) ends at the server too;
+        # what the operator's own options say comes later and wins.
+        options = f"-c statement_timeout={STATEMENT_SECONDS}s {given['options']}"
+        self.pool.kwargs.update(given | {"options": options})
 
     @contextmanager
     def reading(self) -> Iterator[Cursor[tuple[Any, ...]]]:
@@ -230,9 +236,18 @@ class Ledger(Application[str]):
         """The canonical mapper."""
         return CanonicalMapper()
 
-    def rows(self, query: bytes, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a read-only query over the pool. Raises psycopg.Error."""
+    def rows(
+        self, query: bytes, parameters: Sequence[Any] = (), *, seconds: int | None = None
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a read-only query over the pool. Raises psycopg.Error.
+
+        Where it takes longer than `seconds`, that is psycopg.errors.QueryCanceled.
+        """
         with self.datastore.reading() as cursor:
+            if seconds is not None:
+                with cursor.connection.transaction():
+                    cursor.execute(b"SET LOCAL statement_timeout = '%ds'" % seconds)
+                    return cursor.execute(query, parameters, prepare=True).fetchall()
             return cursor.execute(query, parameters, prepare=True).fetchall()
 
     def read(self, after: int, limit: int) -> list[Stored]:
@@ -244,7 +259,8 @@ class Ledger(Application[str]):
 
         Holds a connection of the pool until then. Raises psycopg.Error.
         """
-        with self.datastore.reading() as cursor:
+        with self.datastore.reading() as cursor, cursor.connection.transaction():
+            cursor.execute(UNTIMED)
             for row in cursor.stream(self._read, [after, limit], binary=True, size=STREAM_EVENTS):
                 yield Stored._make(row)
 
@@ -287,7 +303,8 @@ class Ledger(Application[str]):
 
         Holds a connection of the pool until then. Raises psycopg.Error.
         """
-        with self.datastore.reading() as cursor:
+        with self.datastore.reading() as cursor, cursor.connection.transaction():
+            cursor.execute(UNTIMED)
             for (state,) in cursor.stream(self._read_registered, binary=True, size=STREAM_EVENTS):
                 envelope = orjson.loads(state)
                 yield envelope["subject"], envelope["data"]["name"]

@@ -23,8 +23,11 @@ from ledger.database import Database
 from ledger.errors import Unavailable
 
 POLL_SECONDS = 1.0
+REACHED_SECONDS = 2.5 * POLL_SECONDS
 LOOK_SECONDS = 0.01
 FIRST_LOOK_SECONDS = 5.0
+MAX_BEHIND = timedelta(minutes=5)
+"""As far as a clock may be ahead (`sql/0002_append.sql`)."""
 BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 log = structlog.get_logger()
@@ -63,12 +66,16 @@ class Tail:
         if self._thread.is_alive():
             self._thread.join()
 
-    def bounded(self, clock: Callable[[], datetime]) -> Callable[[], datetime]:
-        """`clock`, but never before the last recorded event nor after the database's own clock.
+    def bounded(
+        self, clock: Callable[[], datetime], *, behind: timedelta = MAX_BEHIND
+    ) -> Callable[[], datetime]:
+        """`clock`, but never before the last recorded event, nor after the database's own clock,
+        nor `behind` it by more than that.
 
         What is shown, and what time has changed, depends on the day: a machine whose clock is days
-        off must neither show what had to go nor settle days that have not come. The clock raises
-        Unavailable until the database has been seen.
+        off must neither show what had to go nor settle days that have not come, whether or not
+        anything is recorded meanwhile. The clock raises Unavailable until the database has been
+        seen.
         """
 
         def now() -> datetime:
@@ -76,7 +83,7 @@ class Tail:
             if (look := self._look) is None:
                 raise Unavailable
             latest = look.now + timedelta(seconds=monotonic.monotonic() - look.read_at)
-            bounded = min(clock(), latest)
+            bounded = max(min(clock(), latest), latest - behind)
             return bounded if look.recorded_at is None else max(bounded, look.recorded_at)
 
         return now
@@ -89,6 +96,15 @@ class Tail:
         if (look := self._look) is None:
             return timedelta()
         return now - look.now - timedelta(seconds=monotonic.monotonic() - look.read_at)
+
+    def reached(self) -> bool:
+        """Whether the database has answered within the last moments."""
+        look = self._look
+        return (
+            self.healthy
+            and look is not None
+            and monotonic.monotonic() - look.read_at < REACHED_SECONDS
+        )
 
     def wait(self, beyond: int, timeout_seconds: float) -> int:
         """Block until the head is greater than `beyond`, or the time is over; the known head."""

@@ -277,16 +277,9 @@ def merge_incidents(counting: Iterable[Finding]) -> tuple[dict[str, Decimal], ..
     grave: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
     small_even_if_grave: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
     for findings in incidents.values():
-        if len(findings) == 1:
-            # Most incidents have one finding, and there are millions of them.
-            fact, points = findings[0].fact, findings[0].points
-            if fact.severity in GRAVE:
-                grave[fact.category] += points
-            else:
-                small[fact.category] += points
-                small_even_if_grave[fact.category] += points
-            continue
-        counted = min(findings, key=lambda f: (-f.points, f.fact.severity, f.fact.id))
+        counted = findings[0]
+        if len(findings) > 1:
+            counted = min(findings, key=lambda f: (-f.points, f.fact.severity, f.fact.id))
         category = counted.fact.category
         minor = [f.points for f in findings if f.fact.severity not in GRAVE]
         if minor:

@@ -34,8 +34,8 @@ from projections.rights import (
     WITHDRAWALS,
     Reader,
     Stub,
+    has_item,
     judge,
-    needs_item,
 )
 from projections.rows import copying
 from projections.runner import progress_of
@@ -85,6 +85,12 @@ class Disclosure:
         self.schema = schema
         self._ledger = ledger
         self._items = f"SELECT {ITEM_COLUMNS} FROM {schema}.items"
+        columns = ", ".join(f"i.{name}" for name in Item._fields)
+        head = ledger.database.fill(":schema.:app_head")
+        self._look_up = (
+            f"SELECT p.settled, h.position, {columns} FROM {schema}.progress p CROSS JOIN {head} h"
+            f" LEFT JOIN {schema}.items i ON i.position = ANY(%s) OR i.id = ANY(%s::uuid[])"
+        ).encode()
 
     @contextmanager
     def folding(self, cursor: Cursor[tuple[Any, ...]]) -> Iterator[Take]:
@@ -186,7 +192,7 @@ class Disclosure:
         if subject is None:
             judged = self._judge(read(after, limit), reader, today)
             lines = [(one.stored.position, one.line()) for one in judged]
-            return self._look(lines, [one for one in judged if one.stub is None], reader, today)
+            return self._look(lines, [one for one in judged if one.stub is None], today)
         shown: list[_Judged] = []
         batch, more = max(limit, BATCH_EVENTS), True
         while more and len(shown) < limit:
@@ -198,7 +204,7 @@ class Disclosure:
             after = stored[-1].position if stored else after
         del shown[limit:]
         lines = [(one.stored.position, one.line()) for one in shown]
-        return self._look(lines, shown, reader, today)
+        return self._look(lines, shown, today)
 
     def line(self, position: int, reader: Reader, *, today: date) -> Look:
         """The line of one position; none beyond the end."""
@@ -213,10 +219,9 @@ class Disclosure:
         self,
         lines: list[tuple[int, bytes]],
         shown: Sequence[_Judged],
-        reader: Reader,
         today: date,
     ) -> Look:
-        by_right = [one.stored for one in shown if reader.may_see(one.outline)]
+        by_right = [one.stored for one in shown if one.by_right]
         return Look(lines, self._beyond_public(by_right, today), _whose(by_right))
 
     def _beyond_public(self, stored: Sequence[Stored], today: date) -> bool:
@@ -235,37 +240,44 @@ class Disclosure:
         outlines = [outline_of(one.state) for one in stored]
         if reader.rights.looks_at_target:
             outlines = self._with_targets(outlines)
-        asked = [needs_item(outline, reader) for outline in outlines]
+        seen = [reader.may_see(outline) for outline in outlines]
+        asked = [
+            not right and has_item(outline) for outline, right in zip(outlines, seen, strict=True)
+        ]
         items: dict[int | str, Item] = {}
         if True in asked:
-            position = self.position()
+            position, items = self._items_of(
+                [
+                    outline.target or one.position
+                    for one, outline, needed in zip(stored, outlines, asked, strict=True)
+                    if needed
+                ]
+            )
             beyond = (n for n, one in enumerate(stored) if asked[n] and one.position > position)
             stored = stored[: next(beyond, len(stored))]
-            items = self._items_of(
-                [one.position for one, needed in zip(stored, asked, strict=False) if needed],
-                [one.target for one, needed in zip(outlines, asked, strict=True) if needed],
-                position,
-            )
         return [
             _Judged(
-                one,
-                outline,
-                judge(outline, reader, items.get(outline.target or one.position), today),
+                one, right, judge(outline, reader, items.get(outline.target or one.position), today)
             )
-            for one, outline in zip(stored, outlines, strict=False)
+            for one, outline, right in zip(stored, outlines, seen, strict=False)
         ]
 
-    def _items_of(
-        self, positions: Sequence[int], targets: Sequence[str | None], position: int
-    ) -> dict[int | str, Item]:
-        """The items of events by their position, and those that events work on by their id."""
-        query = f"{self._items} WHERE position = ANY(%s) OR id = ANY(%s::uuid[])"
-        ids = [target for target in targets if target is not None]
-        rows = self._ledger.rows(query.encode(), [list(positions), ids])
+    def _items_of(self, keys: Sequence[int | str]) -> tuple[int, dict[int | str, Item]]:
+        """Our own position, and items by both their keys: position or id of their event."""
+        positions = [one for one in keys if isinstance(one, int)]
+        ids = [one for one in keys if isinstance(one, str)]
+        # In one look, so that nothing moves between position, head and items.
+        rows = self._ledger.rows(self._look_up, [positions, ids])
+        position, head = rows[0][:2]
+        found = [Item._make(row[2:]) for row in rows if row[2] is not None]
+        if head > position:
+            found = self._as_withdrawn(found, position)
         items: dict[int | str, Item] = {}
-        for item in self._as_withdrawn(list(map(Item._make, rows)), position):
-            items[item.position] = items[str(item.id)] = item
-        return items
+        for item in found:
+            items[item.position] = item
+            if ids:
+                items[str(item.id)] = item
+        return position, items
 
     def _with_targets(self, outlines: Sequence[Outline]) -> list[Outline]:
         """The outlines, each with that of the event it works on."""
@@ -278,10 +290,10 @@ class Disclosure:
 
 
 class _Judged(NamedTuple):
-    """An event, and what a reader gets in its place: None where it gets the event itself."""
+    """An event, whether the reader has a right to it, and what it gets instead, if anything."""
 
     stored: Stored
-    outline: Outline
+    by_right: bool
     stub: Stub | None
 
     def line(self) -> bytes:

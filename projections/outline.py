@@ -16,7 +16,8 @@ TAIL = re.compile(
     rb'(?:"subject":"([^"]*)",)?"time":"[^"]*","type":"cn\.chengxin\.([^"]*)",'
     rb'"visibility":"([a-z]*)"\}\Z'
 )
-TARGET = re.compile(rb'"target":"([0-9a-f-]{36})"')
+TARGET = b'"target":"'
+ID_CHARACTERS = 36
 TAIL_BYTES = 512
 """More than the tail of any event: a stream's name and an identifier are bounded."""
 
@@ -44,11 +45,14 @@ def outline_of(state: bytes) -> Outline:
     if head is None or tail is None:
         return Outline("", "", None, "")
     subject, type, visibility = tail.groups()
-    target = TARGET.search(state, 0, tail.start())
+    target = None
+    if (at := state.find(TARGET, 0, tail.start())) >= 0:
+        at += len(TARGET)
+        target = state[at : at + ID_CHARACTERS].decode()
     return Outline(
         type.decode(),
         visibility.decode(),
         None if subject is None else subject.decode(),
         head[1].decode(),
-        None if target is None else target[1].decode(),
+        target,
     )

@@ -234,6 +234,6 @@ def judge(event: Outline, reader: Reader, item: Item | None, today: date) -> Stu
     return {"withheld": reason}
 
 
-def needs_item(event: Outline, reader: Reader) -> bool:
-    """Whether the judgement of an event depends on what has become of an item."""
-    return event.visibility == "public" and event.type not in OPEN and not reader.may_see(event)
+def has_item(event: Outline) -> bool:
+    """Whether the public sees an event or not by what has become of an item."""
+    return event.visibility == "public" and event.type not in OPEN

@@ -28,6 +28,8 @@ from projections.scores import Scores
 from projections.scoring import Result
 
 MAX_REASONS = 4
+SEARCH_SECONDS = 3
+"""A part of a name is looked for in every name: whoever asks much of it waits for nobody's loss."""
 OWN_REASONS = frozenset(
     {"EXPIRED", "SUSPENDED_BY_REVIEW", "MERIT_EXPIRED", "MERIT_BEFORE_DELISTING"}
 )
@@ -146,6 +148,7 @@ class Sheets:
             " OR position(lower(%s) IN lower(normalize(name, NFKC))) > 0)"
             " ORDER BY subject LIMIT %s".encode(),
             [after, grade, grade, wanted, code, wanted, limit],
+            seconds=SEARCH_SECONDS,
         )
         return [dict(zip(SEARCH_COLUMNS, row, strict=True)) for row in rows]
 

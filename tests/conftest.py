@@ -27,6 +27,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from api.apikeys.store import migrate_apikeys
 from api.storage import migrate_quarantine
 from ledger.appender import Key
 from ledger.database import Database, migrate
@@ -163,6 +164,7 @@ def template(server: Embedded) -> str:
             connection.execute(f"CREATE DATABASE {making}".encode())
             migrate(Database(server.conninfo(dbname=making)), files("ledger") / "sql")
             migrate_quarantine(Database(server.conninfo(dbname=making)))
+            migrate_apikeys(Database(server.conninfo(dbname=making)))
             connection.execute(f"ALTER DATABASE {making} RENAME TO {TEMPLATE}".encode())
     return TEMPLATE
 

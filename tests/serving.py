@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import httpx2
 from fastapi import FastAPI
 
 from api.app import create_app, make_server
-from api.callers import Callers
+from api.callers import Callers, callers_of
 from api.security import Tokens
 from api.settings import Settings
 from api.storage import migrate_quarantine
@@ -37,6 +37,8 @@ from tests import given
 
 ORGANISATIONS = {"platform": "CN-DOUYIN", "association": "CN-ASSOC-1", "provider": given.PROVIDER}
 WAIT_SECONDS = 10
+STANDING = timedelta(days=3650)
+"""The clock of a test stands still, long before the database's."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Served:
     tokens: Tokens
     client: httpx2.Client
     port: int
+    callers: Callers | None
 
     def token(self, role: str = "registrar", organisation: str | None = None) -> str:
         """A token of a role; of the organisation that the tests use for it."""
@@ -116,6 +119,15 @@ def problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]
     return found
 
 
+Called = Callable[[Tokens, Ledger, Callable[[], datetime]], Callers]
+"""Makes the callers of a server from its tokens, its ledger and its clock."""
+
+
+def with_api_keys(tokens: Tokens, ledger: Ledger, clock: Callable[[], datetime]) -> Callers:
+    """The callers of a server that knows no issuer but its own."""
+    return callers_of([], tokens, ledger, clock=clock)
+
+
 @contextmanager
 def serving(
     database: Database,
@@ -126,7 +138,7 @@ def serving(
     opened: bool = True,
     with_tokens: bool = True,
     access_log: bool = False,
-    callers_of: Callable[[Tokens], Callers] = Callers,
+    called: Called = with_api_keys,
     **settings: Any,
 ) -> Iterator[Served]:
     """A server over a database, in a thread of its own."""
@@ -138,11 +150,14 @@ def serving(
         tail.start()
         stack.callback(tail.stop)
         scores, disclosure = Scores(ledger), Disclosure(ledger)
-        bounded = tail.bounded(clock)
+        bounded = tail.bounded(clock, behind=STANDING)
         follower = Follower(ledger, tail, [scores, disclosure], today=lambda: local_day(bounded()))
         follower.start()
         stack.callback(follower.stop)
-        chosen = Settings(key_dir=keys, port=0, access_log=access_log, **settings)
+        # Requests written by hand name the host x.
+        chosen = Settings(
+            key_dir=keys, port=0, access_log=access_log, **({"hosts": "x"} | settings)
+        )
         tokens = Tokens(
             keys,
             issuer=chosen.token_issuer,
@@ -150,12 +165,13 @@ def serving(
             clock=clock,
             leeway_seconds=chosen.token_leeway_seconds,
         )
+        callers = called(tokens, ledger, clock) if with_tokens else None
         app = create_app(
             ledger=ledger,
             tail=tail,
             scores=scores,
             disclosure=disclosure,
-            callers=callers_of(tokens) if with_tokens else None,
+            callers=callers,
             settings=chosen,
             clock=bounded,
             folds=follower.figures,
@@ -176,7 +192,9 @@ def serving(
             httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_SECONDS)
         )
         wait_until(lambda: server.started)
-        served = Served(app, ledger, tail, follower, scores, disclosure, keys, tokens, client, port)
+        served = Served(
+            app, ledger, tail, follower, scores, disclosure, keys, tokens, client, port, callers
+        )
         if opened:
             asyncio.run(Desk(ledger).open_ledger(given.opening(), given.REGISTRAR))
             served.follow()

@@ -246,6 +246,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ledger.database.READ_SECONDS", 2)
     monkeypatch.setattr("ledger.database.CONNECT_SECONDS", 2)
     monkeypatch.setattr("api.health.READY_SECONDS", 1)
+    monkeypatch.setattr("ledger.tail.REACHED_SECONDS", 0.9)
     monkeypatch.setattr("api.commands.WRITE_SECONDS", 6)
 
 

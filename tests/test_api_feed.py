@@ -64,13 +64,20 @@ def stored(served: Served, after: int = 0) -> list[bytes]:
 class Stream:
     """A client of the event stream, on a socket of its own."""
 
-    def __init__(self, served: Served, query: str = "", role: str = "auditor", **headers: str):
+    def __init__(
+        self,
+        served: Served,
+        query: str = "",
+        role: str = "auditor",
+        organisation: str | None = None,
+        **headers: str,
+    ):
         self._socket = socket.create_connection(("127.0.0.1", served.port), timeout=10)
         head = [
             f"GET /v1/feed{query} HTTP/1.1",
             "Host: x",
             "Accept: text/event-stream",
-            f"Authorization: Bearer {served.token(role)}",
+            f"Authorization: Bearer {served.token(role, organisation)}",
             *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
         ]
         self._socket.sendall("\r\n".join([*head, "", ""]).encode())

@@ -420,7 +420,7 @@ def test_a_stopped_projection_and_a_long_lag_are_told(
         response = served.get("/readyz")
         assert response.status_code == 503
         assert response.json()["reasons"] == [
-            "scores_1: stopped at position 3, x: broken",
+            "scores_1: stopped at position 3",
             "disclosure_1: 4 events behind",
         ]
         # What is not judged yet is shown to nobody who is not entitled to all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import date
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from api.worker import end_publicity
 from ledger.database import Database
 from ledger.events import Data, provider_stream
-from ledger.handle import Receipt
+from ledger.handle import Desk, Receipt
 from ledger.store import Ledger
 from ledger.vocabulary import EVENT_TYPES
 from projections import disclosure, rights
@@ -192,7 +192,14 @@ ACTS: dict[str, tuple[tuple[Callable[..., Data], date], ...]] = {
 }
 
 
-def record_case(world: World, kind: str, state: str, number: int) -> Case:
+class Recording(Protocol):
+    """Where a case is recorded."""
+
+    run: Run
+    desk: Desk
+
+
+def record_case(world: Recording, kind: str, state: str, number: int) -> Case:
     """Record an item and bring it into a state, all but what ends on 5 March."""
 
     def record(command: Data) -> Receipt:

@@ -74,7 +74,7 @@ def test_every_setting_stands_in_the_settings_document_with_its_default() -> Non
         (row,) = [
             line for line in text.splitlines() if line.startswith(f"| `{PREFIX}{name.upper()}` |")
         ]
-        if info.default is not None and info.default_factory is None:
+        if info.default not in (None, "") and info.default_factory is None:
             assert f"| `{info.default}` |" in row
         assert " ".join((info.description or "").split()) in row
 

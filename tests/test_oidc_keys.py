@@ -5,10 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from api.oidc import fetch
 from api.oidc.fetch import FetchFailed, fetch_json
@@ -273,6 +279,48 @@ def test_https_is_asked_with_a_certificate_that_is_good(run: Run) -> None:
     with providing({}, clock=Clock()) as provider, pytest.raises(FetchFailed) as told:
         run(fetch_json(f"https://127.0.0.1:{provider.port}/jwks"))
     assert told.value.reason == fetch.NO_CERTIFICATE
+
+
+def certified(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine, which nobody else vouches for, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    chain, private = folder / "chain.pem", folder / "key.pem"
+    chain.write_bytes(certificate.public_bytes(Encoding.PEM))
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return chain, private
+
+
+def test_https_is_spoken_with_whom_an_authority_of_this_machine_vouches_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, private = certified(tmp_path)
+    with providing({}, clock=Clock()) as provider:
+        provider.speak_tls(chain, private)
+        address = f"https://127.0.0.1:{provider.port}/realms/test/jwks"
+        with pytest.raises(FetchFailed) as told:
+            run(fetch_json(address))
+        assert told.value.reason == fetch.NO_CERTIFICATE
+        monkeypatch.setenv("SSL_CERT_FILE", str(chain))
+        assert run(fetch_json(address)) == provider.jwks()
+        with pytest.raises(FetchFailed) as told:
+            run(fetch_json(address.replace("127.0.0.1", "localhost")))
+        assert told.value.reason == fetch.NO_CERTIFICATE, "the certificate is for another name"
 
 
 # --- what an operator may write ------------------------------------------------------------------

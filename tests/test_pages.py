@@ -391,7 +391,6 @@ def test_headers(site: Site, path: str) -> None:
         " base-uri 'none'; frame-ancestors 'none'"
     )
     assert answer.headers["cache-control"] == "no-cache"
-    assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 
@@ -443,7 +442,8 @@ def test_static_files_are_kept_for_ever_under_their_digest(site: Site) -> None:
 @pytest.mark.parametrize("path", ["/", "/about", f"/providers/{FULL}"])
 def test_an_unchanged_page_is_not_sent_again(site: Site, path: str) -> None:
     first = site.get(path)
-    for known in (first.headers["etag"], f'"x", W/{first.headers["etag"]}', "*"):
+    strong = first.headers["etag"].removeprefix("W/")
+    for known in (first.headers["etag"], f'"x", {strong}', "*"):
         again = site.get(path, if_none_match=known)
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == first.headers["etag"]

@@ -346,10 +346,12 @@ def test_test_data_are_served_on_this_machine_only(data_dir: Path, started: list
             f" {host}; use --host 127.0.0.1\n"
         ]
     for host in mine:
-        process = Process("serve", "--host", host, "--port", 0, "--data-dir", data_dir, **keys)
+        named = keys | {"CHENGXIN_HOSTS": "named.example"}
+        process = Process("serve", "--host", host, "--port", 0, "--data-dir", data_dir, **named)
         started.append(process)
         status, page = get(process.exported("URL"), "/")
         assert (status, "测试数据" in page.decode()) == (200, True)
+        assert get(process.exported("URL"), "/", Host="named.example")[0] == 421
         process.signal(signal.SIGTERM)
         assert process.ended()[0] == 0, process.err
     assert server_is_down(data_dir)

@@ -18,9 +18,10 @@ from ledger.database import Database, migrate
 from ledger.errors import Unavailable
 from ledger.handle import Desk
 from ledger.store import Ledger
-from ledger.tail import POLL_SECONDS, Tail
+from ledger.tail import MAX_BEHIND, POLL_SECONDS, Tail
 from tests import given
 from tests.conftest import Clock, Record, Run, new_ledger
+from tests.serving import STANDING
 
 SOON_SECONDS = 10.0
 """No wait of these tests ends by this time-out, unless it fails."""
@@ -241,7 +242,7 @@ def test_a_lost_notification_delays_nobody_for_long(
 
 
 def test_a_clock_that_is_ahead_is_held_to_the_databases(tail: Tail, clock: Clock) -> None:
-    bounded = tail.bounded(clock)
+    bounded = tail.bounded(clock, behind=STANDING)
     assert bounded() == clock()
     clock.now = datetime.now(UTC) + timedelta(days=3)
     assert abs(bounded() - datetime.now(UTC)) < timedelta(seconds=POLL_SECONDS)
@@ -251,7 +252,7 @@ def test_a_clock_that_is_ahead_is_held_to_the_databases(tail: Tail, clock: Clock
 def test_a_clock_that_is_behind_is_held_to_the_last_event(
     tail: Tail, opened: Ledger, record: Record, clock: Clock
 ) -> None:
-    bounded, recorded_at = tail.bounded(clock), clock()
+    bounded, recorded_at = tail.bounded(clock, behind=STANDING), clock()
     clock.advance(days=-3)
     assert bounded() == recorded_at
     clock.advance(days=5)
@@ -260,6 +261,19 @@ def test_a_clock_that_is_behind_is_held_to_the_last_event(
     recorded_at = clock()
     clock.advance(days=-5)
     assert bounded() == recorded_at
+
+
+def test_a_clock_that_is_behind_is_held_to_the_databases(
+    tail: Tail, record: Record, clock: Clock
+) -> None:
+    """Also where nothing is recorded meanwhile: what has ended today must not be shown."""
+    record(given.register())
+    clock.now = datetime.now(UTC) - timedelta(days=3)
+    real, bounded = clock(), tail.bounded(clock)
+    assert timedelta(days=2) < bounded() - real
+    assert datetime.now(UTC) - bounded() <= MAX_BEHIND + timedelta(seconds=POLL_SECONDS)
+    clock.now = datetime.now(UTC) - MAX_BEHIND / 2
+    assert bounded() == clock(), "a clock that is a little behind is the clock"
 
 
 def test_a_clock_says_nothing_before_the_database_is_seen(

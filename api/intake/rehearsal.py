@@ -102,7 +102,9 @@ class ShippedRules(Ledger):
         )
         self._opening = Stored(1, opening.encode()[0])
 
-    def rows(self, query: bytes, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(
+        self, query: bytes, parameters: Sequence[Any] = (), *, seconds: int | None = None
+    ) -> list[tuple[Any, ...]]:
         """Nothing lies beside the log either."""
         return []
 

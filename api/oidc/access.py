@@ -30,7 +30,8 @@ from projections.rights import Reader
 
 MAX_SUBJECT_CHARACTERS = 255
 MAX_CACHED_TOKENS = 10_000
-MAX_KNOWN_PERSONS = 10_000
+KNOWN_SECONDS = 300.0
+"""How long a verified token is believed unseen: its bearer's reference may be erased meanwhile."""
 OF_ID_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
 """Claims of ID and logout tokens, which say who logged in and open nothing."""
 ALGORITHMS = JWSRegistry.algorithms
@@ -63,8 +64,8 @@ class Access:
         }
         self._person = person
         self._clock = clock
-        self._verified: OrderedDict[str, Claims] = OrderedDict()
-        self._persons: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._now = monotonic
+        self._verified: OrderedDict[str, tuple[Claims, float]] = OrderedDict()
 
     @property
     def names(self) -> list[str]:
@@ -76,9 +77,10 @@ class Access:
 
         Raises IssuerUnavailable.
         """
-        claims = self._verified.get(token)
-        if claims is None:
+        found = self._verified.get(token)
+        if found is None or self._now() >= found[1]:
             return None
+        claims = found[0]
         self._keys[claims.issuer].check()
         return claims if claims.term.covers(self._clock().timestamp()) else None
 
@@ -92,18 +94,18 @@ class Access:
         key = await self._keys[issuer.issuer].find(kid, algorithm)
         check_signature(parts, algorithm, key)
         claims = await self._claims(issuer, parts.claims)
-        self._verified[token] = claims
+        self._verified[token] = claims, self._now() + KNOWN_SECONDS
         if len(self._verified) > MAX_CACHED_TOKENS:
             self._verified.popitem(last=False)
         return claims
 
     def forget(self) -> None:
-        """Forget all bearers: a reference may have been erased."""
+        """Forget all bearers: a reference was erased."""
         self._verified.clear()
-        self._persons.clear()
 
     def _drop(self, issuer: str) -> None:
-        for token in [one for one, claims in self._verified.items() if claims.issuer == issuer]:
+        gone = [one for one, (claims, _) in self._verified.items() if claims.issuer == issuer]
+        for token in gone:
             del self._verified[token]
 
     async def _claims(self, issuer: Issuer, given: dict[str, Any]) -> Claims:
@@ -127,21 +129,12 @@ class Access:
         token_id = given.get("jti")
         return Claims(
             issuer=issuer.issuer,
-            actor=Actor(organisation, role, await self._reference(issuer.issuer, subject)),
+            actor=Actor(organisation, role, await self._person(issuer.issuer, subject)),
             reader=Reader(role, organisation),
             token_id=token_id if isinstance(token_id, str) else "",
             term=term,
             scopes=issuer.scopes(given),
         )
-
-    async def _reference(self, issuer: str, subject: str) -> str:
-        known = self._persons.get((issuer, subject))
-        if known is None:
-            known = await self._person(issuer, subject)
-            self._persons[issuer, subject] = known
-            if len(self._persons) > MAX_KNOWN_PERSONS:
-                self._persons.popitem(last=False)
-        return known
 
 
 def _algorithm(issuer: Issuer, parts: Compact) -> str:
