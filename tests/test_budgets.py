@@ -38,6 +38,7 @@ DOORS: dict[str, Kind] = {
     "GET /v1/disclosure/providers": READ,
     "GET /v1/disclosure/providers/{identifier}": READ,
     "GET /v1/events/{position}": READ,
+    "GET /v1/events/{position}/sealed": READ,
     "GET /v1/feed": READ,
     "GET /v1/ledger": READ,
     "GET /v1/providers/{identifier}/accesses": READ,

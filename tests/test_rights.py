@@ -132,6 +132,8 @@ SAME_FOR_ALL = {
     "/.well-known/oauth-protected-resource": "",
 }
 """What every reader gets alike, and so may tell nothing that the public does not see."""
+OPENING = {"/v1/events/{position}/sealed"}
+"""Sealed text: who gets it, and that nobody else learns of it, is in `tests/test_sealed_door.py`."""
 NO_EVENTS = {"/v1/ledger", "/healthz", "/readyz", "/metrics"}
 """What tells of the whole only; its figures move from one request to the next."""
 
@@ -386,7 +388,7 @@ def test_every_address_is_in_the_matrix(whole: Whole) -> None:
         and "GET" in (route.methods or set())
         and not route.path.startswith("/static/")
     }
-    assert read == LINES | COMPUTED | ROWS | set(SAME_FOR_ALL) | NO_EVENTS
+    assert read == LINES | COMPUTED | ROWS | set(SAME_FOR_ALL) | OPENING | NO_EVENTS
     written = {
         route.path
         for route in whole.served.app.routes
