@@ -9,11 +9,12 @@ PYTEST_ARGS ?=
 # `make lock UPGRADE=--upgrade` takes newer releases; without it only what pyproject.toml asks for.
 UPGRADE ?=
 UV_VERSION = 0.13.9
+PIP_AUDIT_VERSION = 2.10.1
 
 SHELL = /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-load chaos lock fmt clean runtime dev
+.PHONY: help run test bench bench-load chaos sbom audit lock fmt clean runtime dev
 
 # Wheels only: building a source distribution would fetch a build backend that no hash covers.
 PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --no-input --disable-pip-version-check
@@ -68,6 +69,15 @@ bench-load: dev ## Measure a million events (ten minutes, 6 GB of disk)
 chaos: dev ## Kill the server 200 times while it writes, and look for losses
 	@CHAOS_ROUNDS=200 exec "$(VENV)/bin/python" -m pytest -s tests/test_chaos.py $(PYTEST_ARGS)
 
+sbom: dev ## Write build/sbom.cdx.json: every package with version, hashes and licence
+	@exec "$(VENV)/bin/python" -m sbom
+
+audit: ## Ask a vulnerability database about the locked packages (needs the network)
+	@"$(PYTHON)" -m venv "$(VENV)-audit"
+	@"$(VENV)-audit/bin/python" -m pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT_VERSION)
+	@"$(VENV)-audit/bin/pip-audit" --requirement requirements.lock --require-hashes --disable-pip
+	@"$(VENV)-audit/bin/pip-audit" --requirement requirements-dev.lock --require-hashes --disable-pip
+
 lock: ## Resolve the dependencies anew into the two lock files
 	@"$(PYTHON)" -m venv "$(VENV)-lock"
 	@"$(VENV)-lock/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
@@ -82,7 +92,7 @@ fmt: dev ## Format the code and fix what the linter can fix
 	@"$(VENV)/bin/python" -m ruff check --fix-only --quiet . && "$(VENV)/bin/python" -m ruff format .
 
 clean: ## Remove environments, caches and builds (never data)
-	@rm -rf "$(VENV)" "$(VENV)-lock" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	@rm -rf "$(VENV)" "$(VENV)-lock" "$(VENV)-audit" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		.import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import FastAPI, Path, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from pydantic import BaseModel
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 
@@ -34,6 +35,8 @@ from api.health import Health
 from api.metrics import Metrics
 from api.pages import Pages
 from api.pages import routes as page_routes
+from api.proposals import MODELS as PROPOSAL_MODELS
+from api.proposals import ProposalRoutes
 from api.quarantine_routes import MODELS as QUARANTINE_MODELS
 from api.quarantine_routes import QuarantineRoutes
 from api.query import Operation
@@ -54,6 +57,7 @@ from ledger.handle import Desk
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
+from projections.proposals import Proposals
 from projections.scores import Scores
 from projections.sheet import Sheets
 
@@ -72,9 +76,14 @@ ABOUT: dict[str, Any] = {
     "telemetry": {"tracing": False, "metrics": False, "logs": False},
 }
 """What the application is to FastAPI, whatever it serves."""
+MODELS: Sequence[type[BaseModel]] = (
+    *(write.command for write in WRITES),
+    *delivery.MODELS,
+    *QUARANTINE_MODELS,
+    *PROPOSAL_MODELS,
+)
+"""What requests bring and routes answer, but for what is in `api/answers.py`."""
 GRACE_SECONDS = 10
-TAKEN = [*(write.command for write in WRITES), *delivery.MODELS, *QUARANTINE_MODELS]
-"""What requests bring, for the published document."""
 
 
 def create_app(
@@ -98,13 +107,8 @@ def create_app(
     reads = read_routes(
         ledger, tail, scores, disclosure, sheets, accesses, callers=callers, clock=clock
     )
-    health = Health(
-        ledger,
-        tail,
-        scores=scores,
-        disclosure=disclosure,
-        ready_lag_events=settings.ready_lag_events,
-    )
+    lag = settings.ready_lag_events
+    health = Health(ledger, tail, scores=scores, disclosure=disclosure, ready_lag_events=lag)
     quarantine = QuarantineRoutes(
         ledger, accesses=accesses, callers=callers, max_body_bytes=settings.max_body_bytes
     )
@@ -140,7 +144,7 @@ def create_app(
         lifespan=partial(lifespan, ledger=ledger, quarantine=quarantine),
         **ABOUT,
     )
-    app.openapi = document.publish(app, TAKEN)  # type: ignore[method-assign]
+    app.openapi = document.publish(app, MODELS)  # type: ignore[method-assign]
     reference.add(app, pages)
     app.state.public_url = settings.public_url
     problems.install(app, reached=tail.reached)
@@ -182,7 +186,8 @@ def read_routes(
     sealed = SealedDoor(
         ledger, disclosure=disclosure, accesses=accesses, callers=callers, clock=clock
     )
-    return [*reads.routes(), *record.routes(), sealed.route()]
+    proposals = ProposalRoutes(Proposals(ledger), accesses=accesses, callers=callers, clock=clock)
+    return [*reads.routes(), *record.routes(), sealed.route(), *proposals.routes()]
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from api import apikey_commands, exchange, keys, operate, upkeep
+from api import apikey_commands, exchange, keys, operate, proposal_commands, upkeep
 from api.options import DataDir, Json, keyring_of, settings_of, tokens_of
 from api.roles import ROLES
 from api.settings import Settings
@@ -50,6 +50,11 @@ app.add_typer(
     apikey_commands.app,
     name="apikey",
     help=words("Keys with which subscribers read.", "订阅方读取所用的 API 密钥。"),
+)
+app.add_typer(
+    proposal_commands.app,
+    name="proposals",
+    help=words("What awaits a second officer.", "待另一名工作人员决定的提请。"),
 )
 
 

@@ -20,14 +20,15 @@ from structlog.contextvars import bind_contextvars
 from api import openapi, problems
 from api.body import check_exact, read_json
 from api.callers import Callers, claims_of
+from api.openapi import ACCEPTED
 from api.query import check_query
 from api.refusals import Flaw, InvalidKey, SchemaBroken, TokenMissing
 from api.security import Claims, Tokens, header_values, not_allowed
-from api.writes import WRITES, RegisterProvider, Write
+from api.writes import PROPOSAL, WRITES, RegisterProvider, Write
 from ledger import events
 from ledger.appender import Key
 from ledger.errors import DuplicateFact, OutcomeUnknown, Words
-from ledger.events import Data
+from ledger.events import Data, provider_stream
 from ledger.handle import Desk, Receipt
 from ledger.identity import parse_identifier
 from ledger.provider import RecordComplaintOutcome
@@ -38,6 +39,7 @@ WRITE_SECONDS = 25
 KEY = re.compile(rf"[!-~]{{1,{MAX_KEY_CHARACTERS}}}")
 TARGET = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+STREAM_PREFIX = provider_stream("")
 ISSUER_KIND = {"platform": "PLATFORM", "association": "ASSOCIATION"}
 """Roles that may only record what a body of their own kind decided."""
 
@@ -75,7 +77,8 @@ class WriteRoute(APIRoute):
         check_query(scope)
         receipt: Receipt = await self.endpoint(Request(scope, receive, send))
         bind_contextvars(position=receipt.position)
-        for message in created(receipt):
+        assert self.status_code is not None
+        for message in created(receipt, self.status_code):
             await send(message)
 
 
@@ -110,14 +113,15 @@ def _route(write: Write, callers: Callers | None, max_body_bytes: int) -> APIRou
 def understand(write: Write, path: dict[str, Any], written: Any) -> Order:
     """The order in a parsed body. Raises SchemaBroken or InvalidIdentifier."""
     target, given = "", written
-    if write.is_act:
+    if write.is_act or write.is_verdict:
+        name = "target" if write.is_act else "proposal"
         target = path["id"].lower()
         if TARGET.fullmatch(target) is None:
             raise SchemaBroken([Flaw(("path", "id"), NO_ID)])
         if isinstance(written, dict):
-            if "target" in written:
-                raise SchemaBroken([Flaw(("body", "target"), IN_ADDRESS)])
-            given = {**written, "target": target}
+            if name in written:
+                raise SchemaBroken([Flaw(("body", name), IN_ADDRESS)])
+            given = {**written, name: target}
     try:
         command = write.command.model_validate(given)
     except ValidationError as error:
@@ -183,17 +187,24 @@ async def hand_in(desk: Desk, order: Order, claims: Claims, key: Key | None) -> 
         raise OutcomeUnknown from error
 
 
-def created(receipt: Receipt) -> tuple[Message, Message]:
-    """The receipt; a repeated request gets the first one again, and is told so."""
+def created(receipt: Receipt, status: int) -> tuple[Message, Message]:
+    """The receipt; a repeated request gets the first one again, and is told so.
+
+    Of what a second officer must decide (202) the proposal is what the receipt leads to.
+    """
     position, id, stream, version, repeated = receipt
+    if status == ACCEPTED:
+        location = PROPOSAL.format(identifier=stream.removeprefix(STREAM_PREFIX), id=id)
+    else:
+        location = f"/v1/events/{position}"
     body = orjson.dumps({"position": position, "id": id, "stream": stream, "version": version})
     headers = [
-        (b"location", b"/v1/events/%d" % position),
+        (b"location", location.encode()),
         (b"cache-control", b"no-store"),
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
     ]
     if repeated:
         headers.append((b"idempotent-replayed", b"true"))
-    start = {"type": "http.response.start", "status": 201, "headers": headers}
+    start = {"type": "http.response.start", "status": status, "headers": headers}
     return start, {"type": "http.response.body", "body": body}

@@ -14,8 +14,11 @@ from api import answers, links, published, readiness
 from api.body import EXACT, REFERENCE
 from api.openapi import ON_FACT, SECURITY_SCHEMES, TAGS
 from ledger.events import TargetFields
+from ledger.proposal import ApproveProposal, RefuseProposal, WithdrawProposal
 
 Json = dict[str, Any]
+VERDICTS = (ApproveProposal, RefuseProposal, WithdrawProposal)
+"""Their addresses name the proposal."""
 
 
 def publish(app: FastAPI, bodies: Iterable[type[BaseModel]]) -> Callable[[], Json]:
@@ -68,5 +71,9 @@ def _schemas(models: Iterable[type[BaseModel]]) -> Json:
     on_fact = schemas.pop(TargetFields.__name__)
     del on_fact["properties"]["target"]
     on_fact["required"].remove("target")
+    for verdict in VERDICTS:
+        of_proposal = schemas[verdict.__name__]
+        del of_proposal["properties"]["proposal"]
+        of_proposal["required"].remove("proposal")
     schemas[ON_FACT] = on_fact | {"title": ON_FACT}
     return schemas

@@ -113,6 +113,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "valid_until": "2029-02-09",
     },
     "DecisionOnFact": ON_FACT,
+    "ApproveProposal": {},
+    "RefuseProposal": {"reason": "NOT_PROVEN"},
+    "WithdrawProposal": {},
     "RowCorrection": {"set": {"identifier": PROVIDER}, "why": "与营业执照核对"},
     "RowVerdict": {"why": "与营业执照核对"},
 }

@@ -14,10 +14,10 @@ import typer
 from typer.core import TyperGroup
 
 from api import quarantine_commands
-from api.options import NOBODY, OPERATOR, DataDir, Json, keyring_of, settings_of, tokens_of
+from api.options import OPERATOR, DataDir, Json, keyring_of, settings_of, tokens_of
 from api.start import interruptible
 from api.terminal import REFUSED, USAGE, fail, put, put_json, tell, told, words
-from ledger.identity import Actor
+from ledger.identity import ACTOR, OPERATOR_REF, Actor
 from ledger.store import Ledger, system_clock
 
 FILE = "file"
@@ -69,7 +69,18 @@ Rows = Annotated[
     ),
 ]
 """A file of rows."""
+Person = Annotated[
+    str,
+    typer.Option(
+        envvar="CHENGXIN_REF",
+        help=words(
+            "The person who records (UUID); needed for what a second officer must approve.",
+            "登记人员的随机编号（UUID）；须由另一名工作人员批准的事项必填。",
+        ),
+    ),
+]
 
+REFERENCE = dict(ACTOR)["ref"]
 imports = typer.Typer(cls=OrFile, no_args_is_help=True)
 app.add_typer(
     imports,
@@ -87,7 +98,7 @@ app.add_typer(
 
 
 @imports.command(FILE, help=words("Record the rows of a file.", "导入文件的各行。"))
-def import_file(
+def import_file(  # noqa: PLR0913, PLR0917 an argument for each option
     file: Rows,
     mapping: Annotated[
         Path | None,
@@ -120,6 +131,7 @@ def import_file(
         ),
     ] = None,
     org: Annotated[str, typer.Option(help=words("Who records.", "登记机构代码。"))] = OPERATOR,
+    ref: Person = OPERATOR_REF,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -129,7 +141,7 @@ def import_file(
         from api.storage import database_of
 
     settings = settings_of(data_dir=data_dir)
-    actor = _actor(org)
+    actor = _actor(org, ref)
     importing = _reader(file, mapping, form)
     digest = tokens_of(settings).digest
     try:
@@ -186,6 +198,7 @@ def check(
         int, typer.Option(min=0, help=words("How many rows to show.", "显示前几行。"))
     ] = 3,
     org: Annotated[str, typer.Option(help=words("Who would record.", "登记机构代码。"))] = OPERATOR,
+    ref: Person = OPERATOR_REF,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -199,7 +212,7 @@ def check(
     file, named = (mapping, None) if file is None else (file, mapping)
     reader = _reader(file, named, None)
     found, on_ledger = previewed(
-        file, reader, settings, actor=_actor(org), shown=rows, clock=system_clock
+        file, reader, settings, actor=_actor(org, ref), shown=rows, clock=system_clock
     )
     if as_json:
         put_json(json_of(found, on_ledger=on_ledger))
@@ -210,11 +223,15 @@ def check(
         raise typer.Exit(REFUSED)
 
 
-def _actor(org: str) -> Actor:
+def _actor(org: str, ref: str) -> Actor:
     from api.bearer import NO_ORGANISATION
 
+    if REFERENCE.fullmatch(ref) is None:
+        fail(
+            USAGE, words(f"--ref {ref!r} is no UUID in lower case", f"--ref {ref!r} 不是小写 UUID")
+        )
     try:
-        return Actor(org, "registrar", NOBODY)
+        return Actor(org, "registrar", ref)
     except ValueError:
         fail(USAGE, words(f"--org {org!r}: ", f"--org {org!r}：") + told(NO_ORGANISATION))
 

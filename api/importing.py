@@ -36,6 +36,7 @@ NAMED_AS_LINES = re.compile(r"\.(jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 
 BECAME: dict[State, Words] = {
     "repaired": Words("repaired", "已修补"),
+    "proposed": Words("proposed", "已提请"),
     "quarantined": Words("to quarantine", "转入待核"),
     "quarantined-before": Words("in quarantine", "待核中"),
     "rejected-before": Words("quarantine", "待核"),
@@ -149,6 +150,10 @@ def summary(tally: Tally, *, dry_run: bool) -> str:
     parts = [
         f"{tally.rows:,} {words('row' if tally.rows == 1 else 'rows', '行')}",
         f"{tally.recorded:,} {done}",
+        *_where_any(
+            tally.proposed,
+            words("of them proposed, awaiting a second officer", "行系提请，待另一名工作人员决定"),
+        ),
         *_where_any(tally.repaired, words("of them repaired", "行系修补后记录")),
         f"{tally.registered:,} {words(f'{subjects} new', '个新主体')}",
         f"{tally.already_recorded:,} {words('recorded before', '行此前已记录')}",

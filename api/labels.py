@@ -72,6 +72,26 @@ FIELDS: dict[str, Words] = {
     "valid_until": Words("valid until", "有效期至"),
 }
 """By the last part of a field's name."""
+COMMANDS_OF_TWO = {
+    "OVERTURNING": Words("overturn a decision", "撤销决定"),
+    "LISTING": Words("enter in the severe list", "列入严重失信名单"),
+}
+"""What a proposal asks for."""
+GROUNDS = {
+    "NOT_PROVEN": Words("not proven", "证据不足"),
+    "WRONG_TARGET": Words("wrong target", "对象有误"),
+    "NO_LEGAL_BASIS": Words("no legal basis", "依据不足"),
+    "PROCEDURE": Words("wrong procedure", "程序不当"),
+    "DUPLICATE": Words("proposed twice", "重复提请"),
+}
+"""Why a proposal is refused."""
+PROPOSAL_STATES = {
+    "open": Words("awaits a second officer", "待另一名工作人员决定"),
+    "approved": Words("approved", "已批准"),
+    "refused": Words("refused", "未获批准"),
+    "withdrawn": Words("withdrawn", "已撤回"),
+    "lapsed": Words("lapsed", "已失效"),
+}
 CODES: dict[str, Mapping[str, Words]] = {
     "entity_kind": {
         "ENTERPRISE": Words("enterprise", "企业"),

@@ -52,6 +52,7 @@ class LineAnswer(Answer):
     key: str | None = Field(description="None where the line has none that could be read.")
     state: Literal[
         "recorded",
+        "proposed",
         "recorded-before",
         "repeated",
         "quarantined",
@@ -78,6 +79,7 @@ class ImportSummary(Answer):
     lines: int
     registered: int
     recorded: int
+    proposed: int = Field(description="Of those recorded: what awaits a second officer.")
     recorded_before: int
     repeated: int
     quarantined: int
@@ -142,6 +144,7 @@ class LineAnswers:
             "lines": tally.rows,
             "registered": tally.registered,
             "recorded": tally.recorded,
+            "proposed": tally.proposed,
             "recorded_before": tally.already_recorded,
             "repeated": tally.repeated,
             "quarantined": tally.quarantined,

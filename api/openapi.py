@@ -29,7 +29,8 @@ DESCRIPTION = """\
 An event-sourced credit ledger for service providers that run Douyin accounts for others.
 
 * **Writes** record decisions made elsewhere; each becomes one immutable event and answers where it
-  stands. Send an `Idempotency-Key`, and repeat the same request as often as needed.
+  stands. What needs two officers becomes a proposal, which another person decides. Send an
+  `Idempotency-Key`, and repeat the same request as often as needed.
 * **Reads** are public as far as the public may see; a token of an officer, an auditor or the
   provider itself shows more.
 * **The feed** is the log itself, event by event: pull it, wait on it, or let it stream.
@@ -37,6 +38,7 @@ An event-sourced credit ledger for service providers that run Douyin accounts fo
 """
 TAGS = [
     {"name": "writes", "description": "记录 · Record what was decided."},
+    {"name": "proposals", "description": "提请 · What awaits a second officer."},
     {"name": "reads", "description": "查询 · Scores, events and the ledger itself."},
     {"name": "disclosure", "description": "公示 · What the public may see now."},
     {"name": "feed", "description": "事件流 · Follow the log."},
@@ -73,6 +75,9 @@ FACT = {
     "schema": {"type": "string", "format": "uuid"},
     "example": TARGET,
 }
+PROPOSED = FACT | {"description": "The id of the proposal, from its receipt."}
+TEXT = {"type": "string"}
+ACCEPTED = 202
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -143,6 +148,11 @@ def json_answer(model: type[BaseModel], **more: Any) -> Json:
 def of_write(write: Write) -> Json:
     """The arguments of the route of a write that document it."""
     schema = ON_FACT if write.is_act else write.command.__name__
+    status = ACCEPTED if write.is_proposed else 201
+    what = "Becomes a proposal, which another officer decides. " if write.is_proposed else ""
+    headers = RECEIPT_HEADERS
+    if write.is_proposed:
+        headers = headers | {"Location": {"description": "The proposal.", "schema": TEXT}}
     media: Json = {"schema": {"$ref": f"{REFERENCE}{schema}"}}
     if schema in EXAMPLES:
         media["example"] = EXAMPLES[schema]
@@ -150,15 +160,16 @@ def of_write(write: Write) -> Json:
     key = str(uuid5(NAMESPACE_URL, write.path))
     parameters = [IDENTIFIER] if "{identifier}" in write.path else []
     parameters += [FACT] if write.is_act else []
+    parameters += [PROPOSED] if write.is_verdict else []
     return {
-        "status_code": 201,
+        "status_code": status,
         "response_class": Response,
         "tags": ["writes"],
         "summary": f"{write.does.zh} · {write.does.en.capitalize()}",
-        "description": f"Roles: {', '.join(f'`{role}`' for role in write.roles)}.",
+        "description": f"{what}Roles: {', '.join(f'`{role}`' for role in write.roles)}.",
         "operation_id": "_".join(re.findall(r"[a-z]+", f"post {write.path[4:]}")),
         "responses": {
-            201: json_answer(answers.Receipt, headers=RECEIPT_HEADERS),
+            status: json_answer(answers.Receipt, headers=headers),
             **problems(*WRITE_PROBLEMS),
         },
         "openapi_extra": {

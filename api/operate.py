@@ -16,12 +16,12 @@ import typer
 from pydantic import ValidationError
 
 from api.keys import terms_of
-from api.options import NOBODY, OPERATOR, DataDir, Json, keyring_of, run, settings_of, tokens_of
+from api.options import OPERATOR, DataDir, Json, keyring_of, run, settings_of, tokens_of
 from api.start import interruptible
 from api.terminal import USAGE, Meter, fail, put_json, tell, words
 from ledger.calendar import local_day
 from ledger.errors import LedgerNotEmpty
-from ledger.identity import Actor
+from ledger.identity import OPERATOR_REF, Actor
 from ledger.store import Ledger, system_clock
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def open_ledger(
     clock = plan.opens if purpose == "demonstration" else system_clock
 
     async def write(ledger: Ledger) -> Receipt:
-        return await Desk(ledger).open_ledger(command, Actor(OPERATOR, "registrar", NOBODY))
+        return await Desk(ledger).open_ledger(command, Actor(OPERATOR, "registrar", OPERATOR_REF))
 
     with (
         database_of(settings_of(data_dir=data_dir)) as database,

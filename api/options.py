@@ -17,8 +17,6 @@ from ledger.keyring import FileKeyring
 from ledger.store import system_clock
 
 OPERATOR = "OPERATOR"
-NOBODY = "00000000-0000-4000-8000-000000000000"
-"""The reference of an operator, who acts for the system and not for a person."""
 
 OPTIONS = {"token_hours": "--hours"}
 """The settings whose option is not named after them."""

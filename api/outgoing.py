@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from api.catchup import catch_up
 from api.intake.forms.export import Encoding, lines_of
 from api.options import run
 from ledger.calendar import local_day
 from ledger.database import Database
-from ledger.errors import Unavailable
 from ledger.handle import Desk
 from ledger.store import Ledger
 from projections.decisions import Decisions, Kind
 from projections.disclosure import Disclosure
-from projections.runner import advance, progress_of
-
-PATIENCE_SECONDS = 60.0
-POLL_SECONDS = 0.1
 
 
 def give_out(
@@ -50,7 +45,7 @@ def give_out(
         if everything:
             told = decisions.every()
         else:
-            _catch_up(ledger, disclosure, clock=clock)
+            catch_up(ledger, disclosure, clock=clock)
             told = decisions.public(today=today)
         lines = lines_of(kind, told, rulebooks, encoding=encoding)
         if output is None:
@@ -75,14 +70,3 @@ def _write(file: BinaryIO, lines: Iterable[bytes]) -> int:
         rows += 1
     file.flush()
     return rows
-
-
-def _catch_up(ledger: Ledger, disclosure: Disclosure, *, clock: Callable[[], datetime]) -> None:
-    """Bring the projection to the head of the log, or wait for the process that does."""
-    head, deadline = ledger.head(), time.monotonic() + PATIENCE_SECONDS
-    with ledger.database.connect() as connection:
-        while (status := progress_of(ledger, disclosure.schema)).position < head:
-            if status.error is not None or time.monotonic() > deadline:
-                raise Unavailable
-            if not advance(connection, ledger, disclosure, today=local_day(clock())):
-                time.sleep(POLL_SECONDS)

@@ -25,6 +25,7 @@ REGISTRATION = Words(
 WOULD = {
     **BECAME,
     "recorded": Words("would be recorded", "将记录"),
+    "proposed": Words("would be proposed to a second officer", "将提请另一名工作人员决定"),
     "repaired": Words("would be recorded as repaired", "将修补后记录"),
     "recorded-before": Words("recorded before", "此前已记录"),
     "repeated": Words("repeated in the file", "在文件中重复"),
@@ -75,10 +76,10 @@ def _row(row: Row | Unread, outcome: Outcome, rulebook: Rulebook) -> Iterator[st
     if isinstance(row, Row):
         if row.registration is not None:
             yield f"  {told(REGISTRATION)}"
-            yield from _fields(row.registration, rulebook)
+            yield from fields_in_words(row.registration, rulebook)
         for data, _ in row.entries:
             yield f"  {told(_does(data))}"
-            yield from _fields(data, rulebook)
+            yield from fields_in_words(data, rulebook)
     for one in outcome.problems:
         yield f"  ! {_reason(one)}"
 
@@ -92,7 +93,8 @@ def _does(data: Data) -> Words:
     return DOES[model]
 
 
-def _fields(data: Data, rulebook: Rulebook) -> Iterator[str]:
+def fields_in_words(data: Data, rulebook: Rulebook) -> Iterator[str]:
+    """The fields of a command with their values, a line each."""
     for path, value in leaves(data.model_dump(mode="json", exclude_none=True)):
         name = told(field_words(path)) + _in_brackets(path)
         yield f"    {name}{words(': ', '：')}{_value(path, value, rulebook)}"

@@ -7,21 +7,12 @@ what, where and why; here stands what is the same every time. `docs/errors.md` h
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from api.doortitles import AGAIN, DOOR
+from api.proposal_titles import OF_PROPOSALS
+from api.title import NOTHING, Title
 from ledger.errors import Words
 
-
-class Title(NamedTuple):
-    """A problem in a few words, and the way out of it."""
-
-    name: Words
-    advice: Words
-
-
 MEND = Words("Correct the field and send again.", "请更正该字段后重新提交。")
-NOTHING = Words("Nothing is to be done: the record stands as it is.", "无需处理：记录保持原状。")
 NEW_TOKEN = Words(
     "Get a new token: `chengxin token`, or ask the operator.",
     "请重新取得令牌：运行 `chengxin token`，或向运维人员申请。",
@@ -40,7 +31,7 @@ def _title(en: str, zh: str, advice: Words) -> Title:
     return Title(Words(en, zh), advice)
 
 
-TITLES: dict[str, Title] = {
+TITLES: dict[str, Title] = OF_PROPOSALS | {
     "refused": _title("Refused", "请求被拒绝", MEND),
     "invalid-identifier": _title(
         "Invalid identifier",

@@ -10,8 +10,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from ledger.provider import STATUS_NAMES
 from ledger.rulebook import Clock
+from ledger.status import STATUS_NAMES
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -20,7 +20,7 @@ from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import ActConflict, LedgerError
 from ledger.handle import Desk
-from ledger.identity import Actor
+from ledger.identity import WORKER_REF, Actor
 from ledger.keyfile import KeyFileError
 from ledger.provider import EndPublicity
 from ledger.rotation import Terms, steps_due
@@ -30,7 +30,7 @@ from projections.disclosure import Disclosure
 BATCH_ITEMS = 500
 IDLE_SECONDS = 5.0
 KEYS_SECONDS = 3600.0
-SYSTEM = Actor("CHENGXIN", "system", "00000000-0000-0000-0000-000000000000")
+SYSTEM = Actor("CHENGXIN", "system", WORKER_REF)
 
 log = structlog.get_logger()
 

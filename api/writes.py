@@ -15,14 +15,17 @@ from ledger.errors import Words
 from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
 from ledger.identity import MAX_IDENTIFIER_CHARACTERS
-from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProvider
+from ledger.proposal import NEEDS_TWO, ApproveProposal, RefuseProposal, WithdrawProposal
+from ledger.provider import RecordComplaintOutcome, RecordInspection
 from ledger.qualification import QualificationVerified
 from ledger.referral import ReferralRecorded
 from ledger.rulebook import PublishRulebook
+from ledger.status import ResumeProvider
 
 PROVIDERS = "/v1/providers"
 PROVIDER = PROVIDERS + "/{identifier}"
 DECISION = PROVIDER + "/decisions/{id}"
+PROPOSAL = PROVIDER + "/proposals/{id}"
 
 
 class RegisterProvider(events.ProviderRegistered):
@@ -48,6 +51,16 @@ class Write(NamedTuple):
     def is_act(self) -> bool:
         """Whether it works on a recorded fact, which the address then names."""
         return self.path.startswith(DECISION)
+
+    @property
+    def is_verdict(self) -> bool:
+        """Whether it decides a proposal, which the address then names."""
+        return self.path.startswith(PROPOSAL)
+
+    @property
+    def is_proposed(self) -> bool:
+        """Whether it becomes a proposal, for a second officer to decide."""
+        return self.command in NEEDS_TWO
 
 
 DECIDERS = ("registrar", "decision_maker")
@@ -171,6 +184,24 @@ WRITES = (
         DECISION + "/qualification-revocation",
         acts.RevokeQualification,
         Words("record that a licence was withdrawn", "记录许可被撤回、撤销或注销"),
+        DECIDERS,
+    ),
+    Write(
+        PROPOSAL + "/approval",
+        ApproveProposal,
+        Words("approve a proposal of another officer", "批准他人提请"),
+        DECIDERS,
+    ),
+    Write(
+        PROPOSAL + "/refusal",
+        RefuseProposal,
+        Words("refuse a proposal of another officer", "不予批准他人提请"),
+        DECIDERS,
+    ),
+    Write(
+        PROPOSAL + "/withdrawal",
+        WithdrawProposal,
+        Words("withdraw one's own proposal", "撤回本人提请"),
         DECIDERS,
     ),
     Write(

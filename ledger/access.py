@@ -16,10 +16,12 @@ from pydantic import Field
 from ledger.events import Data, Visibility
 from ledger.fields import Day
 
-AccessDoor = Literal["EVENT", "EVENTS", "FEED", "STREAM", "SCORE", "CASE", "QUARANTINE", "SEALED"]
+AccessDoor = Literal[
+    "EVENT", "EVENTS", "FEED", "STREAM", "SCORE", "CASE", "QUARANTINE", "SEALED", "PROPOSALS"
+]
 """Which door gave it out: one event, the events of a provider, the feed (pulled, or as a stream
-without end), the full score, the case it is computed from, rows in quarantine, the
-sealed text of one event."""
+without end), the full score, the case it is computed from, rows in quarantine, the sealed text of
+one event, proposals (of no single provider: in the record of its file it would find them)."""
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 

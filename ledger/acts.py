@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ledger import errors, events
 from ledger.errors import Words
 from ledger.events import Later, PublicityEnded, TargetFields
 from ledger.qualification import QualificationRevoked
-from ledger.rulebook import Rulebook
+
+if TYPE_CHECKING:
+    # At run time the vocabulary rests on this module, and the rulebook on the vocabulary.
+    from ledger.rulebook import Rulebook
 
 Kind = Literal["demerit", "merit", "inspection", "listing", "referral", "qualification"]
 
@@ -28,6 +31,7 @@ class Fact:
     """What the stream's state keeps of one recorded fact.
 
     `since`: the first day a later act may carry. `parts`: the ids of the scoring facts it gave.
+    `by`: the reference of who recorded it.
     """
 
     id: str
@@ -40,6 +44,7 @@ class Fact:
     public_until: date = date.max
     obligation: bool = False
     acts: dict[str, date] = field(default_factory=dict)
+    by: str = ""
 
     def in_force(self, entering: str) -> bool:
         """Whether the pair that `entering` opens is in force after all recorded acts."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ledger import errors
 from ledger.events import Data, FindingFields
 from ledger.fields import Day, Reference
+from ledger.identity import Actor
 from ledger.rulebook import IssuerKind, Rulebook, Rulebooks
 
 
@@ -38,10 +39,11 @@ class ConfirmBreach(FindingFields, Display):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a decision rests on besides the stream: the recording day and the rulebooks."""
+    """What a decision rests on besides the stream: the recording day, the rulebooks, and who."""
 
     today: date
     rulebooks: Rulebooks
+    actor: Actor
 
     def now(self) -> Rulebook:
         """The rulebook of the recording day, whose periods bind the recording itself."""

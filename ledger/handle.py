@@ -36,6 +36,7 @@ from ledger.events import (
 from ledger.findings import Bench
 from ledger.identity import Actor, parse_identifier
 from ledger.intent import Draft, Intent, Kept, S
+from ledger.proposal import Verdict
 from ledger.sealing import Box
 from ledger.store import Ledger
 
@@ -88,7 +89,9 @@ class Desk:
         identifier = parse_identifier(identifier)
         command = await self.ledger.vault.referring(identifier, command)
         commands = [command] if registration is None else [registration, command]
-        decides = self._decides(commands, await self.rulebooks())
+        decides = self._decides(commands, await self.rulebooks(), actor)
+        if isinstance(command, Verdict):
+            causation = command.proposal
         kept = self._keep(identifier)
         before = 0 if registration is None else 1
         intent = Intent(decides, actor, identifier, key, causation, type(command), before)
@@ -101,7 +104,8 @@ class Desk:
         """
         kept = self._keep(parse_identifier(identifier))
         commands = [await self.ledger.vault.referring(identifier, one) for one in commands]
-        intent = Intent(self._decides(commands, await self.rulebooks()), actor, identifier)
+        decides = self._decides(commands, await self.rulebooks(), actor)
+        intent = Intent(decides, actor, identifier)
         async with kept.queue:
             fresh = kept.state is None
             while True:
@@ -258,9 +262,9 @@ class Desk:
                 return Receipt(at, event.id, event.stream, event.version, repeated=False)
 
     def _decides(
-        self, commands: Sequence[Data], rules: rulebook.Rulebooks
+        self, commands: Sequence[Data], rules: rulebook.Rulebooks, actor: Actor
     ) -> list[Callable[[provider.Provider], Sequence[Data]]]:
-        bench = Bench(local_day(self.ledger.clock()), rules)
+        bench = Bench(local_day(self.ledger.clock()), rules, actor)
         return [partial(_decide, command, bench) for command in commands]
 
     def _decide(self, kept: Kept[S], state: S, intent: Intent[S]) -> Draft[S]:

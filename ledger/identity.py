@@ -155,6 +155,10 @@ Ref = Annotated[
 """A random reference (UUID, lower case) that stands for a person or a counterparty."""
 
 
+OPERATOR_REF = "00000000-0000-4000-8000-000000000000"
+"""The reference of an operator, who acts for the system and not for a person."""
+WORKER_REF = "00000000-0000-0000-0000-000000000000"
+"""The reference of the worker, which records what the passing of time makes due."""
 ACTOR = (
     ("organisation", re.compile(r"[A-Z0-9][A-Z0-9-]{1,59}")),
     ("role", re.compile(r"[a-z][a-z_]{1,29}")),
@@ -173,6 +177,11 @@ class Actor:
     organisation: str
     role: str
     ref: str
+
+    @property
+    def is_person(self) -> bool:
+        """Whether the reference stands for a person, and not for the operator or the worker."""
+        return self.ref not in (OPERATOR_REF, WORKER_REF)
 
     def __post_init__(self) -> None:
         for name, pattern in ACTOR:

@@ -25,10 +25,26 @@ from ledger.evidence import EvidenceDigest
 from ledger.fields import Day, EventId, Reference
 from ledger.findings import Bench, ComplaintFinding, ConfirmBreach, ImposePenalty, finding_fields
 from ledger.private import Complainant
+from ledger.proposal import (
+    NEEDS_TWO,
+    ProposalRefused,
+    ProposalWithdrawn,
+    RefuseProposal,
+    Verdict,
+    WithdrawProposal,
+)
 from ledger.qualification import QualificationVerified
 from ledger.recorded import qualification_name, recorded
 from ledger.referral import ReferralRecorded, check_referral
 from ledger.rulebook import Rulebook
+from ledger.second_officer import Proposal, check_verdict, propose, take_in, without_sealed
+from ledger.status import (
+    STATUS_AFTER,
+    STATUS_NAMES,
+    ResumeProvider,
+    StatusDecision,
+    decide_status,
+)
 from ledger.withdrawals import Withdrawal, acts_of
 
 WITH_FINDING = Words("with its finding", "附认定事实")
@@ -52,12 +68,6 @@ class RecordInspection(InspectionFields):
     """Record a finished inspection."""
 
 
-class ResumeProvider(events.Decision):
-    """Record the end of a suspension."""
-
-    decided_on: Day
-
-
 class EndPublicity(Data):
     """End the display of an item whose period is over (the worker's command)."""
 
@@ -76,11 +86,14 @@ class Provider:
     facts: dict[str, Fact] = field(default_factory=dict)
     incidents: dict[str, str] = field(default_factory=dict)
     seen: dict[tuple[str, ...], str] = field(default_factory=dict)
+    proposals: dict[str, Proposal] = field(default_factory=dict)
 
 
 def evolve(state: Provider, event: Event) -> Provider:
     """The state after `event`. The given state is used up."""
     state.version = event.version
+    if take_in(state.proposals, event):
+        return state
     data = event.data
     if isinstance(data, events.ComplaintOutcomeRecorded):
         state.seen["complaint", data.complaint] = event.id
@@ -101,6 +114,8 @@ def evolve(state: Provider, event: Event) -> Provider:
     else:
         name, fact = recorded(event.id, data)
         state.seen[name], state.facts[event.id] = event.id, fact
+    if event.id in state.facts:
+        state.facts[event.id].by = event.actor.ref
     return state
 
 
@@ -120,32 +135,6 @@ def _evolve_finding(state: Provider, id: str, data: events.Finding) -> None:
     )
 
 
-StatusDecision = (
-    events.ProviderAdmitted
-    | events.ProviderSuspended
-    | events.ProviderResumed
-    | events.ProviderExited
-)
-STATUS_AFTER: dict[type[Data], str] = {
-    events.ProviderAdmitted: "admitted",
-    events.ProviderSuspended: "suspended",
-    events.ProviderResumed: "admitted",
-    events.ProviderExited: "exited",
-}
-STATUS_NAMES = {
-    "registered": Words("registered", "已登记"),
-    "admitted": Words("admitted", "已准入"),
-    "suspended": Words("suspended", "准入暂停"),
-    "exited": Words("exited", "已退出"),
-}
-STATUS_BEFORE: dict[type[Data], tuple[str, ...]] = {
-    events.ProviderAdmitted: ("registered",),
-    events.ProviderSuspended: ("admitted",),
-    ResumeProvider: ("suspended",),
-    events.ProviderExited: ("registered", "admitted", "suspended"),
-}
-
-
 def decide(state: Provider, command: Data, bench: Bench) -> Sequence[Data]:
     """The events that `command` leads to. Raises LedgerError; the state stays as it is."""
     if isinstance(command, events.ProviderRegistered):
@@ -155,12 +144,33 @@ def decide(state: Provider, command: Data, bench: Bench) -> Sequence[Data]:
         return [command]
     if state.status == "unknown":
         raise errors.UnknownProvider(provider=state.identifier)
-    if isinstance(command, TargetFields | EndPublicity):
-        return [_decide_later(state, command, bench)]
+    if isinstance(command, Verdict):
+        return [_decide_proposal(state, command, bench)]
+    commands: Sequence[Data] = [command]
     if isinstance(command, Withdrawal):
-        acts = acts_of(command, state.seen, state.facts, today=bench.today)
-        return [_decide_later(state, act, bench) for act in acts]
-    return [DECIDERS[type(command)](state, command, bench)]
+        commands = acts_of(command, state.seen, state.facts, today=bench.today)
+    return [_decide_or_propose(state, one, bench) for one in commands]
+
+
+def _decide_or_propose(state: Provider, command: Data, bench: Bench) -> Data:
+    """The event of a command; of one that needs a second officer the proposal, if it could be."""
+    data = _decide_alone(state, command, bench)
+    return propose(state.proposals, command, bench) if type(command) in NEEDS_TWO else data
+
+
+def _decide_alone(state: Provider, command: Data, bench: Bench) -> Data:
+    if isinstance(command, TargetFields | EndPublicity):
+        return _decide_later(state, command, bench)
+    return DECIDERS[type(command)](state, command, bench)
+
+
+def _decide_proposal(state: Provider, command: Verdict, bench: Bench) -> Data:
+    asked = check_verdict(state.proposals, state.facts, command, bench)
+    if isinstance(command, WithdrawProposal):
+        return ProposalWithdrawn(proposal=command.proposal)
+    if isinstance(command, RefuseProposal):
+        return ProposalRefused(proposal=command.proposal, reason=command.reason)
+    return _decide_alone(state, without_sealed(asked.proposed.data), bench)
 
 
 def _decide_later(state: Provider, command: TargetFields | EndPublicity, bench: Bench) -> Data:
@@ -177,28 +187,6 @@ def _decide_later(state: Provider, command: TargetFields | EndPublicity, bench: 
         today=bench.today,
         days=bench.now().clocks.days("backdating").days,
     )
-
-
-def _decide_status(state: Provider, command: Any, bench: Bench) -> Data:
-    needed = STATUS_BEFORE[type(command)]
-    if state.status not in needed:
-        raise errors.WrongStatus(
-            provider=state.identifier,
-            status=STATUS_NAMES[state.status],
-            needed=Words(" / ".join(needed), "或".join(STATUS_NAMES[one].zh for one in needed)),
-        )
-    bench.check_past("decided_on", command.decided_on)
-    if command.decided_on < state.status_since:
-        raise errors.DateOrder(
-            later="decided_on",
-            later_on=command.decided_on,
-            earlier=Words("the last change of status", "上一次状态变更"),
-            earlier_on=state.status_since,
-        )
-    if isinstance(command, ResumeProvider):
-        return events.ProviderResumed(**dict(command), reason=state.suspended_for)
-    data: Data = command
-    return data
 
 
 def _decide_penalty(state: Provider, command: ImposePenalty, bench: Bench) -> Data:
@@ -332,10 +320,10 @@ def _decide_qualification(state: Provider, command: QualificationVerified, bench
 
 
 DECIDERS: dict[type[Data], Callable[[Provider, Any, Bench], Data]] = {
-    events.ProviderAdmitted: _decide_status,
-    events.ProviderSuspended: _decide_status,
-    ResumeProvider: _decide_status,
-    events.ProviderExited: _decide_status,
+    events.ProviderAdmitted: decide_status,
+    events.ProviderSuspended: decide_status,
+    ResumeProvider: decide_status,
+    events.ProviderExited: decide_status,
     ImposePenalty: _decide_penalty,
     RecordComplaintOutcome: _decide_complaint,
     ConfirmBreach: _decide_breach,

@@ -124,6 +124,7 @@ class Clocks(Part):
     late_entry: Clock
     backdating: Clock
     limitation: Clock
+    proposal: Clock | None = None
 
     def days(self, name: str) -> timedelta:
         """A period that is counted in plain days."""
@@ -132,7 +133,7 @@ class Clocks(Part):
         return timedelta(days=clock.count)
 
 
-IN_DAYS = ("service_by_notice", "rulebook_notice", "late_entry", "backdating")
+IN_DAYS = ("service_by_notice", "rulebook_notice", "late_entry", "backdating", "proposal")
 
 
 class Rulebook(Part):
@@ -205,9 +206,9 @@ def _not_plain(scoring: object) -> list[str]:
 
 
 def _contradictions(book: Rulebook) -> list[str]:
-    items = book.items
-    in_days = [name for name in IN_DAYS if getattr(book.clocks, name).unit == "days"]
-    reasons = [f"clocks.{name}: is counted in days" for name in IN_DAYS if name not in in_days]
+    items, known, clocks = book.items, book.items.issuers, vars(book.clocks)
+    others = [name for name in IN_DAYS if clocks[name] and clocks[name].unit != "days"]
+    reasons = [f"clocks.{name}: is counted in days" for name in others]
     for code, family in items.families.items():
         reasons += _contradictions_of_family(items, code, family)
     reasons += [
@@ -215,7 +216,6 @@ def _contradictions(book: Rulebook) -> list[str]:
         for code, severity in items.severities.items()
         if severity.shortest_months > severity.longest_months
     ]
-    known = items.issuers
     references: list[tuple[str, str, Iterable[str]]] = [
         *((f"severities.{code}", code, SEVERITIES) for code in items.severities),
         *((f"issuers.{code}", one.gravest, items.severities) for code, one in known.items()),

@@ -175,7 +175,10 @@ class Ledger(Application[str]):
             self.datastore.close()
             self.vault.close()
             raise Unavailable from error
-        name = f"{database.schema}.{database.application}_"
+        self._word_queries(f"{database.schema}.{database.application}_")
+
+    def _word_queries(self, name: str) -> None:
+        """The queries over the tables whose names begin so."""
         self._read = (
             f"SELECT notification_id, state FROM {name}events"
             " WHERE notification_id > %s ORDER BY notification_id LIMIT %s"
@@ -184,9 +187,8 @@ class Ledger(Application[str]):
             f"SELECT notification_id, state FROM {name}events"
             " WHERE notification_id = ANY (%s) ORDER BY notification_id"
         ).encode()
-        self._read_ids = (
-            f"SELECT event_id, state FROM {name}events WHERE event_id = ANY (%s::uuid[])"
-        ).encode()
+        ids = b"SELECT event_id, state FROM %bevents WHERE event_id = ANY (%%s::uuid[])"
+        self._read_ids = ids % name.encode()
         # As the index of 0005_access.sql has it: the stream's name without the id at its end.
         self._read_accesses_after = (
             f"SELECT notification_id, state FROM {name}events"

@@ -1,21 +1,21 @@
 """The event types by their stable names, and the JSON Schema of each.
 
 Knows which models are events; what they mean is said where they are written (`ledger/events.py`,
-`ledger/qualification.py`, `ledger/referral.py`, `ledger/access.py`).
+`ledger/qualification.py`, `ledger/referral.py`, `ledger/access.py`, `ledger/proposal.py`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ledger import access, events, qualification, referral
+from ledger import access, events, proposal, qualification, referral
 from ledger.events import Data
 
 SCHEMA_PREFIX = "urn:chengxin:schema:"
 
 
 def _named() -> dict[str, type[Data]]:
-    modules = (events, qualification, referral, access)
+    modules = (events, qualification, referral, access, proposal)
     models = [one for each in modules for one in vars(each).values() if isinstance(one, type)]
     named = {one.type: one for one in models if issubclass(one, Data) and one.type}
     return dict(sorted(named.items()))

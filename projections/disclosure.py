@@ -28,6 +28,7 @@ from ledger.store import Ledger, Parsed, Stored
 from projections.facts import meaning_of
 from projections.item import ITEM_COLUMNS, Item, item_of
 from projections.outline import Outline, outline_of
+from projections.proposals import Noted
 from projections.rights import (
     ACCESS_RECORDED,
     PUBLIC,
@@ -97,9 +98,11 @@ class Disclosure:
         """Take in a batch: new items in one COPY, then what happened to items, in order."""
         # For each column, the last value wins: what happened to an item in between is past.
         changes: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        proposals = Noted()
         target = f"{self.schema}.items (position, id, subject, kind, shown_from, shown_until)"
         with copying(cursor, target) as write:
-            yield lambda events: write(_items(events, changes))
+            yield lambda events: write(_items(events, changes, proposals))
+        proposals.write(cursor, self.schema)
         for column, values in changes.items():
             cursor.execute(
                 f"UPDATE {self.schema}.items i SET {column} = n.value"
@@ -313,11 +316,13 @@ def _whose(stored: Iterable[Stored]) -> str | None:
 
 
 def _items(
-    batch: Iterable[Parsed], changes: Mapping[str, dict[str, bool]]
+    batch: Iterable[Parsed], changes: Mapping[str, dict[str, bool]], proposals: Noted
 ) -> Iterator[tuple[str, ...]]:
-    """A row for each new item; what happens to items is noted in `changes` on the way."""
+    """A row for each new item; what happens to items is noted in `changes` on the way, and what
+    to `proposals`."""
     for position, envelope in batch:
         meaning_of(envelope)
+        proposals.note(position, envelope)
         item = item_of(envelope)
         if item is not None:
             kind, first, last = item

@@ -29,10 +29,12 @@ from ledger.events import Data, Issuer, LedgerOpened, TargetFields
 from ledger.evidence import EvidenceDigest
 from ledger.findings import ComplaintFinding, ConfirmBreach, ImposePenalty
 from ledger.identity import Actor
-from ledger.provider import EndPublicity, RecordComplaintOutcome, RecordInspection, ResumeProvider
+from ledger.proposal import ApproveProposal, Ground, RefuseProposal, WithdrawProposal
+from ledger.provider import EndPublicity, RecordComplaintOutcome, RecordInspection
 from ledger.qualification import QualificationVerified
 from ledger.referral import ReferralRecorded
 from ledger.rulebook import PublishRulebook, first_rulebook
+from ledger.status import ResumeProvider
 from ledger.withdrawals import NamedDecision, WithdrawDecision
 
 TODAY = date(2026, 3, 2)
@@ -52,6 +54,10 @@ PROVIDERS = (
 
 REGISTRAR = Actor("CN-REG-1", "registrar", "0198c7a0-0000-7000-8000-000000000001")
 OFFICER = Actor("CN-REG-1", "case_officer", "0198c7a0-0000-7000-8000-000000000002")
+SECOND = Actor("CN-REG-1", "decision_maker", "0198c7a0-0000-7000-8000-000000000004")
+THIRD = Actor("CN-REG-1", "registrar", "0198c7a0-0000-7000-8000-000000000005")
+"""Other persons than who records: the second approves list entries, the third overturnings, since
+nobody decides on the overturning of what they recorded."""
 PLATFORM = Actor("CN-DOUYIN", "platform", "0198c7a0-0000-7000-8000-000000000003")
 
 CLIENT = "0198c7a0-0000-4000-8000-0000000000c1"
@@ -336,6 +342,21 @@ def revoke_reward(target: str, **changes: Any) -> RevokeReward:
 def delist(target: str, **changes: Any) -> RemoveFromSevereList:
     """Removes an entry from the severe list today."""
     return RemoveFromSevereList(**_act(RemoveFromSevereList, target, changes))
+
+
+def approve(proposal: str) -> ApproveProposal:
+    """Approves a proposal."""
+    return ApproveProposal(proposal=proposal)
+
+
+def refuse(proposal: str, reason: Ground = "NOT_PROVEN") -> RefuseProposal:
+    """Refuses a proposal."""
+    return RefuseProposal(proposal=proposal, reason=reason)
+
+
+def take_back(proposal: str) -> WithdrawProposal:
+    """Withdraws a proposal."""
+    return WithdrawProposal(proposal=proposal)
 
 
 def end_publicity(target: str) -> EndPublicity:

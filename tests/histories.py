@@ -36,6 +36,7 @@ from projections.scores import Scores
 from projections.sheet import Sheets
 from tests import given
 from tests.conftest import Clock, Run
+from tests.officers import decided
 
 INCIDENTS_PER_CATEGORY = 3
 CLIENTS = (given.CLIENT, given.OTHER_CLIENT, "0198c7a0-0000-4000-8000-0000000000c3")
@@ -200,8 +201,8 @@ class World:
     def record(
         self, command: Data, provider: str = given.PROVIDER, actor: Actor = given.REGISTRAR
     ) -> Receipt:
-        """Record a command, and let the projections follow."""
-        receipt = self.run(self.desk.record(provider, command, actor))
+        """Record a command (of two officers, if need be), and let the projections follow."""
+        receipt = self.run(decided(self.desk, provider, command, actor))
         self.follow()
         return receipt
 
@@ -215,7 +216,7 @@ class World:
         """Record what the author proposes for a provider; None if the ledger refuses it."""
         command = author.propose(self.state(provider), self.today)
         try:
-            return self.run(self.desk.record(provider, command, given.REGISTRAR))
+            return self.run(decided(self.desk, provider, command))
         except LedgerError:
             return None
 

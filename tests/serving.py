@@ -78,6 +78,12 @@ class Served:
         """POST a JSON body in a role."""
         return self.client.post(path, json=body, headers=self.bearer(role, **named(headers)))
 
+    def by_two(self, path: str, body: Any, role: str = "registrar") -> httpx2.Response:
+        """POST what needs two officers, and approve it as another person; the second answer."""
+        proposed = self.post(path, body, role)
+        assert proposed.status_code == 202, proposed.text
+        return self.post(f"{proposed.headers['location']}/approval", {}, "decision_maker")
+
     def provide(self, identifier: str = given.PROVIDER, **fields: Any) -> int:
         """Register a provider; the position."""
         body = {"identifier": identifier, **given.register(**fields).model_dump(mode="json")}

@@ -291,7 +291,7 @@ def test_an_overturned_item_leaves_every_door(served: Served, provider: str) -> 
     items = served.get(f"/v1/disclosure/providers/{provider}").json()["items"]
     body = given.overturn(items[0]["id"]).model_dump(mode="json", exclude={"target"})
     path = f"/v1/providers/{provider}/decisions/{items[0]['id']}/overturning"
-    positioned(served.post(path, body, "decision_maker"))
+    positioned(served.by_two(path, body))
     served.follow()
     number = items[0]["document_no"]
     for address in (

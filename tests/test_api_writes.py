@@ -21,10 +21,12 @@ from ledger import acts, events
 from ledger.database import Database
 from ledger.events import Data
 from ledger.findings import ConfirmBreach, ImposePenalty
-from ledger.provider import RecordComplaintOutcome, RecordInspection, ResumeProvider
+from ledger.proposal import Verdict
+from ledger.provider import RecordComplaintOutcome, RecordInspection
 from ledger.qualification import QualificationVerified
 from ledger.referral import ReferralRecorded
 from ledger.rulebook import PublishRulebook
+from ledger.status import ResumeProvider
 from tests import given
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, positioned, problem, serving
@@ -76,14 +78,17 @@ FACTS: dict[str, tuple[Callable[[], Data], str]] = {
 @pytest.mark.parametrize("path", FACTS)
 def test_a_fact_is_recorded(served: Served, provider: str, path: str) -> None:
     make, type = FACTS[path]
-    response = served.post(f"/v1/providers/{provider}/{path}", body_of(make()))
+    by_two = path == "listings"
+    write = served.by_two if by_two else served.post
+    response = write(f"/v1/providers/{provider}/{path}", body_of(make()))
     receipt = Receipt.model_validate(response.json())
     assert response.status_code == 201
     assert response.headers["location"] == f"/v1/events/{receipt.position}"
-    assert (receipt.stream, receipt.version) == (f"provider-{provider}", 2)
+    assert (receipt.stream, receipt.version) == (f"provider-{provider}", 2 + by_two)
     event = event_at(served, receipt.position)
     assert (event["id"], event["type"]) == (receipt.id, f"cn.chengxin.{type}")
-    assert (event["actororg"], event["actorrole"]) == ("CN-REG-1", "registrar")
+    role = "decision_maker" if by_two else "registrar"
+    assert (event["actororg"], event["actorrole"]) == ("CN-REG-1", role)
     assert event["subject"] == provider
 
 
@@ -104,8 +109,8 @@ def test_later_decisions_work_on_the_fact_that_the_address_names(
     served: Served, provider: str
 ) -> None:
     def fact(path: str, command: Data) -> str:
-        response = served.post(f"/v1/providers/{provider}/{path}", body_of(command))
-        return str(response.json()["id"])
+        write = served.by_two if path == "listings" else served.post
+        return str(write(f"/v1/providers/{provider}/{path}", body_of(command)).json()["id"])
 
     last_year = given.TODAY.replace(year=2025)
     days = dict.fromkeys(("occurred_on", "decided_on", "served_on"), last_year)
@@ -122,7 +127,8 @@ def test_later_decisions_work_on_the_fact_that_the_address_names(
         (reward, "revocation", "reward.revoked.v1"),
         (listing, "removal", "severe_list.removed.v1"),
     ):
-        response = served.post(
+        write = served.by_two if act == "overturning" else served.post
+        response = write(
             f"/v1/providers/{provider}/decisions/{target.upper()}/{act}",
             EXAMPLES[ON_FACT] | {"document_no": f"示市监复〔2026〕{next(numbers)}号"},
             "decision_maker",
@@ -159,7 +165,8 @@ def test_every_example_of_the_published_schema_is_accepted(served: Served) -> No
     ids = {}
     for name in order:
         path = f"/v1/providers/{own['identifier']}/{name}"
-        response = served.post(path, examples.pop(f"{prefix}/{name}"))
+        write = served.by_two if name == "listings" else served.post
+        response = write(path, examples.pop(f"{prefix}/{name}"))
         positioned(response)
         ids[name] = response.json()["id"]
     examples.pop("/v1/rulebooks")
@@ -181,6 +188,16 @@ def test_every_example_of_the_published_schema_is_accepted(served: Served) -> No
         for step in steps:
             answer = served.post(f"/v1/quarantine/{kept}/{step}", verdicts[step])
             assert answer.is_success, answer.text
+    for end in ("approval", "refusal", "withdrawal"):
+        body = body_of(given.listing())
+        token = served.bearer("registrar")
+        made = served.client.post(
+            f"/v1/providers/{own['identifier']}/listings", json=body, headers=token
+        )
+        who = token if end == "withdrawal" else served.bearer("decision_maker")
+        example = examples.pop(f"{prefix}/proposals/{{id}}/{end}")
+        address = f"{made.headers['location']}/{end}"
+        positioned(served.client.post(address, json=example, headers=who))
     assert all("/decisions/{id}/" in path for path in examples)
     response = served.post(
         f"/v1/providers/{own['identifier']}/decisions/{ids['penalties']}/fulfilment",
@@ -240,7 +257,7 @@ def allowed(write: Write, role: str) -> bool:
     if write.command is PublishRulebook:
         return role == "rulebook_editor"
     if role == "decision_maker":
-        return issubclass(write.command, events.TargetFields)
+        return issubclass(write.command, events.TargetFields | Verdict)
     return role == "registrar" or write.command in {
         "platform": (ImposePenalty, RecordComplaintOutcome),
         "association": (ImposePenalty, events.RewardGranted),
@@ -255,6 +272,8 @@ def sample(write: Write, kind: str) -> dict[str, Any]:
         return {"rulebook": given.rulebook(f"RB-R.{next(numbers)}", "2024-01-01")}
     if write.command is RegisterProvider:
         return {"identifier": f"HK-CR-{next(numbers)}", **body_of(given.register())}
+    if write.is_verdict:
+        return EXAMPLES[write.command.__name__]
     if issubclass(write.command, events.TargetFields):
         return EXAMPLES[ON_FACT] | {"issuer": body_of(issuer)}
     if write.command is RecordComplaintOutcome:
@@ -286,7 +305,8 @@ def test_every_role_at_every_address(served: Served, provider: str, role: str) -
         head = served.head()
         response = served.post(path, sample(write, ISSUED_BY.get(role, "REGULATOR")), role)
         if allowed(write, role):
-            assert response.status_code in (201, 409), (path, role, response.text)
+            found = (201, 202, 404, 409) if write.is_verdict or write.is_proposed else (201, 409)
+            assert response.status_code in found, (path, role, response.text)
         else:
             told = problem(response, 403, "not-allowed")
             assert ROLES[role] in told["detail"]

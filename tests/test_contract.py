@@ -36,6 +36,7 @@ from api.openapi import IDENTIFIER_FORMAT
 from ledger import database as ledger_database
 from ledger.database import Database
 from ledger.events import Data
+from ledger.proposal import NEEDS_TWO
 from tests import given
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, serving
@@ -45,6 +46,7 @@ from tests.test_quarantine_api import take
 Json = dict[str, Any]
 
 SEED = 20260302
+PROPOSER = "0198c7a0-0000-4000-8000-0000000000f1"
 EXAMPLES = 10
 EXAMPLES_OF_OTHERS = 4
 NEVER_DONE: dict[str, str] = {}
@@ -111,6 +113,7 @@ class Known(NamedTuple):
     subjects: Mapping[str, str]
     facts: Mapping[str, list[str]]
     rows: Mapping[str, int]
+    proposals: Mapping[str, str]
 
 
 BODIES: dict[str, Json] = {
@@ -123,7 +126,8 @@ BODIES: dict[str, Json] = {
 
 def recorded(served: Served, path: str, command: Data) -> str:
     """Record a command; the id of its event."""
-    response = served.post(path, command.model_dump(mode="json", exclude={"target"}))
+    write = served.by_two if type(command) in NEEDS_TWO else served.post
+    response = write(path, command.model_dump(mode="json", exclude={"target"}))
     assert response.status_code == 201, response.text
     return str(response.json()["id"])
 
@@ -139,6 +143,23 @@ def hold(served: Served) -> dict[str, int]:
     address = f"/v1/quarantine/{ids['acceptance']}/correction"
     assert served.post(address, BODIES["correction"]).json()["problems"] == []
     return ids
+
+
+def proposer(served: Served) -> str:
+    """A token of who made the proposals, who alone may withdraw them."""
+    return served.tokens.issue(role="registrar", organisation="CN-REG-1", ref=PROPOSER)
+
+
+def propose(served: Served, provider: str) -> dict[str, str]:
+    """Proposals, by the verdict that each waits for; "" waits for none."""
+    found = {}
+    headers = {"Authorization": f"Bearer {proposer(served)}"}
+    for verdict in ("approval", "refusal", "withdrawal", ""):
+        body = given.listing().model_dump(mode="json")
+        made = served.client.post(f"/v1/providers/{provider}/listings", json=body, headers=headers)
+        assert made.status_code == 202, made.text
+        found[verdict] = made.json()["id"]
+    return found
 
 
 def fill(served: Served) -> Known:
@@ -185,7 +206,9 @@ def fill(served: Served) -> Known:
         "resumption": suspended,
         "exit": leaving,
     }
-    return Known([*given.PROVIDERS[:5], *more], subjects, facts, hold(served))
+    proposals = propose(served, main)
+    facts["proposals"] += proposals.values()
+    return Known([*given.PROVIDERS[:5], *more], subjects, facts, hold(served), proposals)
 
 
 def named(document: Json, known: Known) -> Json:
@@ -194,13 +217,17 @@ def named(document: Json, known: Known) -> Json:
     for path, methods in found["paths"].items():
         *_, last = path.split("/")
         is_act = "/decisions/" in path
+        is_proposal = "/proposals/" in path
         for operation in methods.values():
             for parameter in operation.get("parameters", []):
                 if parameter["name"] == "identifier":
                     subject = known.subjects.get(last, given.PROVIDER)
-                    parameter["example"] = given.PROVIDER if is_act else subject
+                    main = is_act or is_proposal
+                    parameter["example"] = given.PROVIDER if main else subject
                 elif parameter["name"] == "id" and is_act:
                     parameter["example"] = known.facts[last][0]
+                elif parameter["name"] == "id" and is_proposal:
+                    parameter["example"] = known.proposals.get(last, known.proposals[""])
                 elif parameter["name"] == "id":
                     parameter["example"] = known.rows.get(last, known.rows["correction"])
             body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
@@ -336,6 +363,7 @@ def test_the_api_keeps_its_contract(served: Served, document: Json) -> None:
         for name, operation in operations.items()
         if "x-roles" in operation
     }
+    tokens["POST /v1/providers/{identifier}/proposals/{id}/withdrawal"] = proposer(served)
     checks = {
         "positive_data_acceptance": {"expected-statuses": ACCEPTED_OR_REFUSED_BY_THE_DOMAIN},
         "negative_data_rejection": {"expected-statuses": REFUSED_BY_THE_SCHEMA},

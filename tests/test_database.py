@@ -33,6 +33,7 @@ MIGRATIONS = [
     "0004_vault.sql",
     "0005_access.sql",
     "0006_append.sql",
+    "0007_rights.sql",
 ]
 
 

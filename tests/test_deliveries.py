@@ -201,7 +201,8 @@ def test_each_line_is_answered_in_its_order_and_again_when_it_is_sent_again(
         (8, "k5", "recorded"),
     ]
     assert last == {
-        "complete": True, "lines": 7, "registered": 2, "recorded": 3, "recorded_before": 0,
+        "complete": True, "lines": 7, "registered": 2, "recorded": 3, "proposed": 0,
+        "recorded_before": 0,
         "repeated": 1, "quarantined": 0, "quarantined_before": 0, "rejected_before": 0,
         "refused": 3, "unknown": 0,
     }  # fmt: skip
@@ -243,7 +244,8 @@ def test_nothing_is_answered_with_a_last_line_only(standing: Served, body: bytes
     assert answers_of(deliver(standing, body)) == (
         [],
         {
-            "complete": True, "lines": 0, "registered": 0, "recorded": 0, "recorded_before": 0,
+            "complete": True, "lines": 0, "registered": 0, "recorded": 0, "proposed": 0,
+            "recorded_before": 0,
             "repeated": 0, "quarantined": 0, "quarantined_before": 0, "rejected_before": 0,
             "refused": 0, "unknown": 0,
         },

@@ -28,6 +28,7 @@ from api.demo.history import History, Moment
 from api.demo.invented import DIVISION, ORGANISATION_WEIGHTS, companies
 from api.demo.ledger import (
     REGISTRAR,
+    SECOND,
     Plan,
     SimulatedClock,
     demonstrate,
@@ -53,9 +54,11 @@ from ledger.events import (
 )
 from ledger.handle import Desk
 from ledger.identity import parse_identifier
+from ledger.proposal import ProposalMade
 from ledger.qualification import QualificationRevoked, QualificationVerified
 from ledger.referral import ReferralRecorded
 from ledger.rulebook import first_rulebook, parse_rulebook
+from ledger.second_officer import EVENTS_OF_TWO, breaches
 from ledger.store import Ledger
 from ledger.vocabulary import EVENT_TYPES
 from projections.disclosure import Disclosure
@@ -66,6 +69,11 @@ from tests.conftest import Record, Run, drop
 
 ROOT = Path(__file__).resolve().parent.parent
 LAST = date(2026, 11, 20)
+IDS: dict[str, Any] = {
+    **dict.fromkeys(("target", "target_facts", "proposal"), True),
+    "proposed": {"data": {"target"}},
+}
+"""Where events name others by their ids."""
 WHOLE = len(PLOTS) * VARIANTS
 """So many providers show every plot in every variant."""
 
@@ -121,6 +129,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     assert digest(other) != digest(filled)
     drop(again)
     drop(other)
+
+
+def test_two_officers_did_all_that_needs_two(events: list[Event]) -> None:
+    assert list(breaches(events)) == []
+    decided = [one for one in events if type(one.data) in EVENTS_OF_TWO]
+    assert {type(one.data) for one in decided} == set(EVENTS_OF_TWO)
+    made = {one.id: one for one in events if isinstance(one.data, ProposalMade)}
+    pairs = {(made[one.causation or ""].actor, one.actor) for one in decided}
+    assert pairs == {(REGISTRAR, SECOND), (SECOND, REGISTRAR)}
 
 
 def test_all_kinds_of_facts_and_acts_occur(events: list[Event]) -> None:
@@ -351,7 +368,7 @@ def test_killed_in_the_middle_the_next_filling_completes_it(
         """Each stream's events with their times, but for ids, which an interruption changes."""
         streams: dict[str, list[tuple[str, Any]]] = {}
         for event in events:
-            data = event.data.model_dump(exclude={"target", "target_facts"})
+            data = event.data.model_dump(exclude=IDS)
             if not isinstance(event.data, LedgerOpened):
                 streams.setdefault(event.stream, []).append((str(event.time), data))
         return streams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
@@ -20,6 +21,8 @@ from ledger.envelope import TYPE_PREFIX, Event, new_id, new_nonce
 from ledger.errors import LedgerError, UnknownEventType
 from ledger.events import Data, Later, provider_stream
 from ledger.findings import Bench
+from ledger.identity import Actor
+from ledger.proposal import ProposalMade
 from ledger.provider import Provider
 from ledger.rulebook import Rulebooks, decide, evolve
 from ledger.vocabulary import EVENT_TYPES
@@ -44,7 +47,16 @@ class Stream:
 
     def record(self, command: Data) -> dict[str, Any]:
         """The envelope of the one event that a command leads to, stored. Raises LedgerError."""
-        (data,) = provider.decide(self.state, command, Bench(self.today, self.rulebooks))
+        bench = Bench(self.today, self.rulebooks, given.REGISTRAR)
+        (data,) = provider.decide(self.state, command, bench)
+        causation = None
+        if isinstance(data, ProposalMade):
+            causation = self._store(data, given.REGISTRAR)["id"]
+            second = replace(bench, actor=given.THIRD)
+            (data,) = provider.decide(self.state, given.approve(causation), second)
+        return self._store(data, given.REGISTRAR if causation is None else given.THIRD, causation)
+
+    def _store(self, data: Data, actor: Actor, causation: str | None = None) -> dict[str, Any]:
         # 16:30 UTC is half past midnight of the next day in Shanghai.
         now = datetime(self.today.year, self.today.month, self.today.day, 16, 30, tzinfo=UTC)
         now -= timedelta(days=1)
@@ -54,10 +66,11 @@ class Stream:
             stream=provider_stream(given.PROVIDER),
             version=self.state.version + 1,
             data=data,
-            actor=given.REGISTRAR,
+            actor=actor,
             nonce=new_nonce(self.random.randbytes(16)),
             subject=given.PROVIDER,
             time=now,
+            causation=causation,
         )
         state, _ = event.encode()
         envelope: dict[str, Any] = orjson.loads(state)
@@ -326,7 +339,7 @@ def test_the_authors_histories_are_rich() -> None:
         acts |= {fact.get("act", "") for fact in stream.facts()}
     not_the_authors = {
         *("ledger.opened.v1", "rulebook.published.v1", "provider.exited.v1"),
-        "access.recorded.v1",
+        *("access.recorded.v1", "proposal.refused.v1", "proposal.withdrawn.v1"),
     }
     assert kinds == set(EVENT_TYPES) - not_the_authors
     assert acts >= {"repaired", "repair_revoked", "fulfilment_revoked", "removed", "overturned"}

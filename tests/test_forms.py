@@ -44,6 +44,7 @@ from ledger.qualification import QualificationRevoked, QualificationVerified
 from ledger.store import Ledger
 from tests import given
 from tests.conftest import Run
+from tests.officers import approve_all
 from tests.test_imports import digest, new_import
 
 DATA = Path(__file__).parent / "data"
@@ -263,6 +264,8 @@ def test_penalties_are_recorded_withdrawn_and_refused_by_the_ledger(office: Offi
     assert first.public_until == date(2026, 7, 5)
     assert first.incident.startswith("SGS-")
     assert all("，" not in one.law_article for one in penalties), "no free text"
+    assert office.data(DecisionOverturned) == [], "one officer alone withdraws nothing"
+    assert len(office.run(approve_all(Desk(office.ledger)))) == 1
     [overturned] = office.data(DecisionOverturned)
     assert overturned.on == given.TODAY, "the row tells no day: the day of recording"
     kinds = {one.name: one.entity_kind for one in office.data(ProviderRegistered)}
@@ -280,7 +283,11 @@ def test_a_file_imported_again_records_nothing_twice(office: Office) -> None:
 
 def test_the_older_form_withdraws_by_its_status_on_its_own_day(office: Office) -> None:
     tally = office.take(OLDER)
-    assert (tally.recorded, len(office.data(PenaltyImposed))) == (3, 2)
+    assert (tally.recorded, tally.proposed, len(office.data(PenaltyImposed))) == (3, 1, 2)
+    [withdrawn] = office.run(approve_all(Desk(office.ledger)))
+    again = office.take(OLDER)
+    assert (again.recorded, again.already_recorded, again.proposed) == (0, 3, 0)
+    assert office.ledger.head() == withdrawn.position
     assert [one.on for one in office.data(DecisionOverturned)] == [date(2026, 2, 1)]
 
 

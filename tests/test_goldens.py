@@ -23,7 +23,8 @@ clock stands at 2026-03-02 09:30 in Shanghai. Its form, which REST clients of ed
   as data, so that it may be written to be read; JSON Lines line by line; no body must be none.
 * `{{kind.name}}` stands for a value of a kind (`KINDS`): where it is met first in an answer it
   takes the value that is there, and wherever it stands again it means the same. `{{any}}` means
-  anything; in a request `{{token.ROLE}}` is a token of that role and `{{long.N}}` N letters.
+  anything; in a request `{{token.ROLE}}` is a token of that role and of another person each time,
+  `{{officer.NAME}}` one of a registrar, always the same person, and `{{long.N}}` N letters.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 import pytest
@@ -120,6 +122,9 @@ class Values:
             kind, name = match.groups()
             if kind == "token":
                 return self._served.token(name)
+            if kind == "officer":
+                ref = str(uuid5(NAMESPACE_URL, name))
+                return self._served.tokens.issue(role="registrar", organisation="CN-REG-1", ref=ref)
             return (
                 "x" * int(name) if kind == "long" else self._known.get(f"{kind}.{name}", match[0])
             )

@@ -126,6 +126,7 @@ def test_an_alert_names_only_metrics_that_there_are(served: Served) -> None:
         "chengxin_service",
         "chengxin_reader",
         "chengxin_vault",
+        "chengxin_keymaker",
     }
     assert len(named) >= 7
     known = set(scrape(served)) | {f"{one}_bucket" for one in scrape(served)}

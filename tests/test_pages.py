@@ -36,10 +36,10 @@ from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.events import Data, Purpose
 from ledger.handle import Desk, Receipt
-from ledger.provider import STATUS_AFTER
 from ledger.qualification import QualificationVerified
 from ledger.rulebook import Clock as Period
 from ledger.rulebook import first_rulebook
+from ledger.status import STATUS_AFTER
 from ledger.store import Ledger
 from projections.disclosure import Disclosure
 from projections.item import KINDS
@@ -48,6 +48,7 @@ from projections.scores import Scores
 from projections.sheet import Sheets
 from tests import given
 from tests.conftest import Clock, Run, drop, new_ledger
+from tests.officers import decided
 
 T = TypeVar("T")
 
@@ -101,8 +102,7 @@ class Site:
 
     def record(self, provider: str, *commands: Data) -> list[Receipt]:
         """Record commands, in order."""
-        write = self.desk.record
-        return [self.run(write(provider, one, given.REGISTRAR)) for one in commands]
+        return [self.run(decided(self.desk, provider, one)) for one in commands]
 
     def follow(self) -> None:
         """Let the projections catch up."""

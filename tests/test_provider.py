@@ -20,9 +20,12 @@ from ledger.envelope import Event, decode, new_id
 from ledger.errors import LedgerError
 from ledger.events import Data
 from ledger.findings import Bench, ComplaintFinding
+from ledger.identity import Actor
+from ledger.proposal import ProposalMade
 from ledger.provider import Provider
 from ledger.qualification import QualificationRevoked
 from ledger.rulebook import Rulebooks
+from ledger.second_officer import Proposal
 from ledger.withdrawals import NamedDecision, NamedQualification, WithdrawQualification
 from tests import given
 from tests.conftest import Clock
@@ -62,10 +65,10 @@ class History:
         self.clock = Clock()
 
     def when(self, command: Data) -> Data:
-        """The one event that a command leads to. Raises LedgerError."""
+        """The one event a command leads to, by two officers if need be. Raises LedgerError."""
         before = copy.deepcopy(self.state)
         try:
-            (data,) = provider.decide(self.state, command, Bench(self.today, self.books))
+            (data,) = provider.decide(self.state, command, self.bench())
         except LedgerError as error:
             told = error.chinese()
             assert told
@@ -73,11 +76,24 @@ class History:
             raise
         finally:
             assert self.state == before, "deciding changes nothing"
+        return self.approved(data) if isinstance(data, ProposalMade) else data
+
+    def bench(self, actor: Actor = given.REGISTRAR) -> Bench:
+        """What is decided on today, by somebody."""
+        return Bench(self.today, self.books, actor)
+
+    def approved(self, made: ProposalMade) -> Data:
+        """The event of a proposal, once another officer approves it."""
+        id = new_id(self.clock(), b"approved--")
+        state = copy.deepcopy(self.state)
+        state.proposals[id] = Proposal(made.proposed, given.REGISTRAR.ref, made.lapses_on)
+        (data,) = provider.decide(state, given.approve(id), self.bench(given.THIRD))
         return data
 
     def all_of(self, command: Data) -> list[Any]:
-        """Every event that a command leads to."""
-        return list(provider.decide(self.state, command, Bench(self.today, self.books)))
+        """Every event that a command leads to, by two officers if need be."""
+        found = provider.decide(self.state, command, self.bench())
+        return [self.approved(one) if isinstance(one, ProposalMade) else one for one in found]
 
     def given(self, *commands: Data) -> str:
         """Record the commands; the last event's id."""

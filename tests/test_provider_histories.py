@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
@@ -24,8 +25,11 @@ from ledger.envelope import Event, decode, new_id
 from ledger.errors import LedgerError
 from ledger.events import Data
 from ledger.findings import Bench
+from ledger.identity import Actor
+from ledger.proposal import Verdict
 from ledger.provider import Provider
 from ledger.rulebook import Rulebooks, first_rulebook
+from ledger.second_officer import EVENTS_OF_TWO, breaches
 from ledger.vocabulary import EVENT_TYPES
 from projections.case import check, parse_fact
 from projections.facts import facts_of
@@ -47,6 +51,8 @@ NEW = {"MARKETPLACE": "PLATFORM", "APOLOGISED": "COMPENSATED", "MENTORING": "SOC
 """Codes that a later rulebook may bring, and the code each is modelled on."""
 FAMILIES = ("AD_FALSE_CLAIM", "FAKE_TRAFFIC", "DATA_SALE", "LATE_DELIVERY", "OTHER_LAW_BREACH")
 CATEGORIES = ("ADVERT", "PRIVACY", "CONTRACT", "COMPLIANCE")
+PERSONS = (given.REGISTRAR, given.SECOND, given.THIRD, given.OFFICER)
+"""Who records: three officers, and somebody who may not decide what needs two."""
 ISSUERS = (*FIRST["items"]["issuers"], "MARKETPLACE")
 ACTS: Sequence[Callable[..., Data]] = (
     *(given.suspend, given.resume, given.fulfil, given.revoke_fulfilment),
@@ -100,6 +106,8 @@ def some_rulebook(random: Random, version: str, in_force_from: date) -> dict[str
             del scoring[table]["S4"]
         del items["severities"]["S4"]
     book["clocks"]["rulebook_notice"]["count"] = random.choice((0, 1, 7))
+    if random.random() < 0.7:
+        book["clocks"]["proposal"] = {"count": random.choice((1, 5, 30)), "unit": "days"}
     return book
 
 
@@ -114,8 +122,17 @@ class Clerk:
         return today - near * DAY
 
     def command(self, state: Provider, today: date) -> Data:
+        makes = (
+            self.finding,
+            self.finding,
+            self.merit,
+            self.evidence,
+            self.act,
+            self.act,
+            self.act,
+        )
         make = self.random.choice(
-            (self.finding, self.finding, self.merit, self.evidence, self.act, self.act, self.act)
+            (*makes, self.verdict, self.verdict) if state.proposals else makes
         )
         return make(state, today)
 
@@ -195,6 +212,12 @@ class Clerk:
             issuer=given.issuer(self.random.choice(ISSUERS)),
         )
 
+    def verdict(self, state: Provider, _: date) -> Data:
+        makes = (given.approve, given.approve, given.approve, given.refuse, given.take_back)
+        undecided = [id for id, one in state.proposals.items() if one.verdict is None]
+        asked = undecided if undecided and self.random.random() < 0.8 else [*state.proposals]
+        return self.random.choice(makes)(self.random.choice([*asked, *asked, given.CLIENT]))
+
     def act(self, state: Provider, today: date) -> Data:
         leaving = [
             (fact.id, leave)
@@ -228,10 +251,12 @@ class World:
         self._store(rulebook.decide_opening(self.books, given.opening(rulebook=book)))
         self._store(provider.decide(self.state, given.register(), self._bench()))
 
-    def _bench(self) -> Bench:
-        return Bench(self.today, self.books)
+    def _bench(self, actor: Actor = given.REGISTRAR) -> Bench:
+        return Bench(self.today, self.books, actor)
 
-    def _store(self, data: Sequence[Data]) -> None:
+    def _store(
+        self, data: Sequence[Data], actor: Actor = given.REGISTRAR, causation: str | None = None
+    ) -> None:
         for one in data:
             rules = isinstance(one, events.LedgerOpened | events.RulebookPublished)
             now = datetime(self.today.year, self.today.month, self.today.day, 4, tzinfo=UTC)
@@ -240,10 +265,11 @@ class World:
                 stream="rulebook" if rules else events.provider_stream(given.PROVIDER),
                 version=(self.books.version if rules else self.state.version) + 1,
                 data=one,
-                actor=given.REGISTRAR,
+                actor=actor,
                 nonce="AAECAwQFBgcICQoLDA0ODw",
                 subject=None if rules else given.PROVIDER,
                 time=now,
+                causation=causation,
             )
             state, _ = event.encode()
             self.envelopes.append(orjson.loads(state))
@@ -262,7 +288,9 @@ class World:
                 self._store(rulebook.decide(self.books, given.publish(book), today=self.today))
             else:
                 command = clerk.command(self.state, self.today)
-                self._store(provider.decide(self.state, command, self._bench()))
+                actor = self.random.choice(PERSONS)
+                cause = command.proposal if isinstance(command, Verdict) else None
+                self._store(provider.decide(self.state, command, self._bench(actor)), actor, cause)
         except LedgerError as error:
             return error.code
         return str(self.envelopes[-1]["type"].removeprefix("cn.chengxin."))
@@ -274,6 +302,10 @@ class World:
         check(facts, self.books.scales)
         for days in (-400, 0, 1, 400):
             score(facts, self.books.scales, as_of=self.today + days * DAY, known_at=0)
+
+    def events(self) -> list[Event]:
+        """The log as an auditor reads it."""
+        return [decode(orjson.dumps(envelope)) for envelope in self.envelopes]
 
 
 def lived(random: Random, steps: int) -> tuple[World, Counter[str]]:
@@ -308,13 +340,40 @@ def test_the_clerk_tries_everything() -> None:
     accepted = {name for name in outcomes if name.endswith(".v1")}
     statuses = {"provider.admitted.v1", "provider.suspended.v1", "provider.resumed.v1"}
     others = {"ledger.opened.v1", "provider.registered.v1", "provider.exited.v1"}
+    others |= {one for one in EVENT_TYPES if one.startswith("access.")}
     assert accepted == set(EVENT_TYPES) - statuses - others
     assert set(outcomes) - accepted >= {
         *("date-order", "date-in-future", "backdated", "code-not-in-force", "wrong-category"),
         *("severity-out-of-range", "issuer-not-entitled", "counterparty-missing"),
         *("duplicate-fact", "unknown-target", "wrong-target", "act-conflict"),
         *("repair-too-early", "obligation-open", "rulebook-taken", "rulebook-notice"),
+        *("proposal-open", "proposal-settled", "proposal-lapsed", "unknown-proposal"),
+        *("same-officer", "not-the-proposer", "own-record", "not-allowed"),
     }
+
+
+@settings(max_examples=40)
+@for_all(st.randoms(use_true_random=False), st.integers(30, 90))
+def test_the_log_alone_shows_that_two_persons_did_what_needs_two(random: Any, steps: int) -> None:
+    world, _ = lived(random, steps)
+    log = world.events()
+    assert list(breaches(log)) == []
+    decided = [one for one in log if type(one.data) in EVENTS_OF_TWO]
+    for one in decided:
+        (proposal,) = [other for other in log if other.id == one.causation]
+        assert proposal.actor.ref != one.actor.ref
+        alone = [replace(o, actor=proposal.actor) if o is one else o for o in log]
+        unasked = [replace(o, causation=None) if o is one else o for o in log]
+        for forged in (alone, unasked):
+            assert [breach.id for breach in breaches(forged)] == [one.id]
+
+
+def test_the_clerk_has_decisions_of_two() -> None:
+    decided: Counter[str] = Counter()
+    for seed in range(20):
+        world, _ = lived(Random(2000 + seed), 120)
+        decided += Counter(one.type for one in world.events() if type(one.data) in EVENTS_OF_TWO)
+    assert min(decided[one.type] for one in EVENTS_OF_TWO) >= 3
 
 
 @settings(max_examples=10)

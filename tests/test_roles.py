@@ -11,8 +11,9 @@ from api.storage import migrate_all
 from ledger.database import READER_ROLE, SERVICE_ROLE, Database
 
 VAULT_ROLE = "chengxin_vault"
-ROLES = (SERVICE_ROLE, READER_ROLE, VAULT_ROLE)
-SCHEMAS = ("ledger", "ledger_vault", "scores_1", "disclosure_1", "intake")
+KEYMAKER_ROLE = "chengxin_keymaker"
+ROLES = (SERVICE_ROLE, READER_ROLE, VAULT_ROLE, KEYMAKER_ROLE)
+SCHEMAS = ("ledger", "ledger_vault", "scores_1", "disclosure_1", "intake", "apikeys")
 
 # Table: what may be done. `select` is the whole row, `update` or `update(columns)`.
 TABLES: dict[str, dict[str, set[str]]] = {
@@ -38,6 +39,7 @@ TABLES: dict[str, dict[str, set[str]]] = {
             *("update(positions)", "update(recipe)"),
         },
         "intake.steps": {"select", "insert"},
+        "apikeys.keys": {"select", "update(last_used)"},
     },
     READER_ROLE: {
         "ledger.chengxin_events": {"select"},
@@ -55,11 +57,13 @@ TABLES: dict[str, dict[str, set[str]]] = {
         "ledger_vault.chengxin_sealed": {"select"},
         "ledger_vault.chengxin_references": {"select", "insert", "update(person)"},
     },
+    KEYMAKER_ROLE: {"apikeys.keys": {"select", "insert", "update(revoked_at)"}},
 }
 FUNCTIONS: dict[str, set[str]] = {
     SERVICE_ROLE: {"ledger.chengxin_append", "ledger.chengxin_outcome"},
     READER_ROLE: set(),
     VAULT_ROLE: {"ledger_vault.chengxin_forget"},
+    KEYMAKER_ROLE: set(),
 }
 SEQUENCES: dict[str, set[str]] = {role: set() for role in ROLES}
 

@@ -116,7 +116,7 @@ def test_no_member_of_the_first_scale_may_be_missing(member: str) -> None:
     assert member in refused(changed(lambda book: book["scoring"].pop(member)))
 
 
-@pytest.mark.parametrize("clock", first_rulebook()["clocks"])
+@pytest.mark.parametrize("clock", sorted({*first_rulebook()["clocks"]} - {"proposal"}))
 def test_no_clock_may_be_missing(clock: str) -> None:
     assert clock in refused(changed(lambda book: book["clocks"].pop(clock)))
 
@@ -335,7 +335,7 @@ def test_the_day_of_recording_decides_not_the_day_of_publication() -> None:
         del table["COMPENSATED"]
     state = published(opened(), book)
     history = provider.Provider(given.PROVIDER, status="registered")
-    later = Bench(date(2026, 5, 1), state)
+    later = Bench(date(2026, 5, 1), state, given.REGISTRAR)
     provider.decide(history, given.penalty(mitigation=["COMPENSATED"]), later)
     with pytest.raises(errors.CodeNotInForce, match="RB-2, in force on 2026-04-02"):
         provider.decide(

@@ -113,7 +113,7 @@ def test_no_log_repeats_what_was_sent(
     started: list[Process],
     form: str,
 ) -> None:
-    filling = Process("demo", "--providers", 3, "--data-dir", data_dir)
+    filling = Process("demo", "--providers", 5, "--data-dir", data_dir)
     started.append(filling)
     assert filling.ended()[0] == 0
     serving = Process(

@@ -21,6 +21,7 @@ from projections.scoring import score
 from tests import given
 from tests.conftest import Clock, Run
 from tests.histories import Author, World, line_of, world_of
+from tests.officers import decided
 
 
 @pytest.fixture
@@ -334,7 +335,7 @@ def test_what_is_withdrawn_is_gone_though_it_is_judged_between_two_looks(
     world: World, monkeypatch: pytest.MonkeyPatch, between: str
 ) -> None:
     item = world.record(given.penalty())
-    world.run(world.desk.record(given.PROVIDER, given.overturn(item.id), given.REGISTRAR))
+    world.run(decided(world.desk, given.PROVIDER, given.overturn(item.id)))
     real = getattr(world.disclosure, between)
 
     def late(*asked: str) -> Any:
@@ -349,7 +350,7 @@ def test_what_is_withdrawn_is_gone_though_it_is_judged_between_two_looks(
 
 def test_what_is_withdrawn_is_gone_though_the_score_is_behind(world: World) -> None:
     item = world.record(given.penalty())
-    world.run(world.desk.record(given.PROVIDER, given.overturn(item.id), given.REGISTRAR))
+    world.run(decided(world.desk, given.PROVIDER, given.overturn(item.id)))
     world.follow(world.disclosure)
     sheet = world.sheet()
     assert sheet["items"] == []
@@ -458,7 +459,7 @@ def test_a_row_of_the_search(filled: World) -> None:
 def test_a_projection_that_stands_still_keeps_no_withdrawn_item_in_sight(world: World) -> None:
     item = world.record(given.penalty())
     assert [one["id"] for one in world.sheet()["items"]] == [item.id]
-    world.run(world.desk.record(given.PROVIDER, given.overturn(item.id), given.REGISTRAR))
+    world.run(decided(world.desk, given.PROVIDER, given.overturn(item.id)))
     sheet = world.sheet()
     assert sheet["items"] == []
     assert item.id not in repr(sheet)

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from api.demo.story import COMMANDS
+from api.demo.step import COMMANDS
 from ledger.events import Data
+from ledger.proposal import Verdict
 
 CACHE_KIB = 32 * 1024
 COMMANDS_AT_ONCE = 1_000
@@ -26,6 +27,7 @@ class Told(NamedTuple):
     """One command of a provider, when it is recorded, its name, and which earlier one it is about.
 
     Where there is such a `target`, the command's own stands for it until its event is recorded.
+    `second`: the second officer gives it.
     """
 
     at: datetime
@@ -33,6 +35,7 @@ class Told(NamedTuple):
     name: str
     command: Data
     target: str
+    second: bool
 
 
 class Command(NamedTuple):
@@ -43,6 +46,7 @@ class Command(NamedTuple):
     data: Data
     number: int
     recorded: str | None
+    second: bool
 
 
 class Moment(NamedTuple):
@@ -61,13 +65,14 @@ class History:
         for pragma in ("journal_mode = OFF", f"cache_size = -{CACHE_KIB}"):
             self._file.execute(f"PRAGMA {pragma}")
         for table in (
-            "told (at TEXT, provider TEXT, name TEXT, kind TEXT, command BLOB, target TEXT)",
+            "told (at TEXT, provider TEXT, name TEXT, kind TEXT, command BLOB, target TEXT,"
+            " second INT)",
             "ids (provider TEXT, name TEXT, id TEXT, PRIMARY KEY (provider, name)) WITHOUT ROWID",
             "recorded (number INTEGER PRIMARY KEY, id TEXT)",
         ):
             self._file.execute(f"CREATE TABLE {table}")
         self._file.execute("BEGIN")
-        self._file.executemany("INSERT INTO told VALUES (?, ?, ?, ?, ?, ?)", map(_row, told))
+        self._file.executemany("INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, told))
         self._file.execute("CREATE INDEX told_at ON told (at)")
         [(self.total,)] = self._file.execute("SELECT count(*) FROM told")
 
@@ -81,7 +86,7 @@ class History:
         The ids of the commands of a part are noted (`note`) before the next one is taken.
         """
         rows = self._file.execute(
-            "SELECT at, provider, name, kind, command, target FROM told ORDER BY at, rowid"
+            "SELECT at, provider, name, kind, command, target, second FROM told ORDER BY at, rowid"
         )
         first = 1
         for at, of_moment in groupby(rows, itemgetter(0)):
@@ -107,18 +112,20 @@ class History:
         """Remove the temporary file."""
         self._file.close()
 
-    def _command(self, row: tuple[str, ...], number: int, recorded: str | None) -> Command:
-        _, provider, name, kind, text, target = row
+    def _command(self, row: tuple[Any, ...], number: int, recorded: str | None) -> Command:
+        _, provider, name, kind, text, target, second = row
         data = COMMANDS[kind].model_validate_json(text)
         if target:
             [(id,)] = self._file.execute(
                 "SELECT id FROM ids WHERE provider = ? AND name = ?", (provider, target)
             )
-            data = data.model_copy(update={"target": id})
-        return Command(provider, name, data, number, recorded)
+            named = "proposal" if isinstance(data, Verdict) else "target"
+            data = data.model_copy(update={named: id})
+        return Command(provider, name, data, number, recorded, bool(second))
 
 
-def _row(told: Told) -> tuple[str, ...]:
-    at, provider, name, command, target = told
+def _row(told: Told) -> tuple[str | bool, ...]:
+    at, provider, name, command, target, second = told
     moment = at.astimezone(UTC).isoformat(timespec="seconds")
-    return moment, provider, name, type(command).__name__, command.model_dump_json(), target
+    kind, text = type(command).__name__, command.model_dump_json()
+    return moment, provider, name, kind, text, target, second

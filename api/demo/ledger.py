@@ -59,6 +59,8 @@ KEPT_PROVIDERS = 5_000
 RECORDED_AT_ONCE = 1_000
 ORGANISATION = "DEMO-REGISTRY"
 REGISTRAR = Actor(ORGANISATION, "registrar", "00000000-0000-4000-8000-000000000001")
+SECOND = Actor(ORGANISATION, "decision_maker", "00000000-0000-4000-8000-000000000002")
+"""Two invented officers: what one proposes, the other approves."""
 OPENING_NAME = f"{PROVINCE}代运营服务商诚信账本"
 ORIGIN = "demo.chengxin.example/ledger"
 FILLING = Words("filling a demonstration", "填充演示数据")
@@ -138,7 +140,8 @@ def told(
         for day, steps in groupby(story.told(), lambda step: recording_day(step.on, plan.last)):
             for order, step in enumerate(steps):
                 at = _at(day, order, plan.last)
-                yield Told(at, company.identifier, step.name, step.command, step.target)
+                named = (step.name, step.command, step.target, step.second)
+                yield Told(at, company.identifier, *named)
         advance(number + 1, plan.providers)
 
 
@@ -268,11 +271,12 @@ async def _record(
     advance: Callable[[int, int], None],
 ) -> int:
     async def give(command: Command) -> tuple[str, str, str]:
-        provider, name, data, number, id = command
+        provider, name, data, number, id, second = command
+        actor = SECOND if second else REGISTRAR
         if id is None:
             text = f"{plan.text()}/{number}/{history.total}"
             key = Key(ORGANISATION, provider, text, sha256(text.encode()).digest())
-            id = (await desk.record(provider, data, REGISTRAR, key=key)).id
+            id = (await desk.record(provider, data, actor, key=key)).id
         return provider, name, id
 
     for moment in history.moments():

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from api.demo.story import Found, Story
+from api.demo.step import Found
+from api.demo.story import Story
 from ledger import acts
+from ledger.proposal import RefuseProposal, WithdrawProposal
 
 PENALTIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("REGULATOR", "S1"): ("AD_UNMARKED", "AD_ABSOLUTE", "STALE_ITEM"),
@@ -172,7 +174,7 @@ def repaired(story: Story, start: date, turn: int) -> None:
 
 
 def contested(story: Story, start: date, turn: int) -> None:
-    """A decision under review: pending, upheld, or overturned."""
+    """A decision under review: pending (who would overturn it is alone), upheld, or overturned."""
     business(story, start, every=(25, 55))
     kind, severity = ("REGULATOR", "S3") if turn % 2 else ("PLATFORM", "S2")
     pending = turn % 3 == 0
@@ -184,6 +186,9 @@ def contested(story: Story, start: date, turn: int) -> None:
         story.act(acts.ResumeDecision, found, after(suspended, 60), "复议维持")
     elif not pending:
         story.act(acts.OverturnDecision, found, after(suspended, 60), "复议撤销")
+    else:
+        verdict = WithdrawProposal if turn % 2 else RefuseProposal
+        story.in_vain(found, after(suspended, 5), "拟撤销", verdict)
 
 
 def stumbling(story: Story, start: date, turn: int) -> None:

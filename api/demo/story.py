@@ -13,34 +13,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
-from api.demo.invented import LISTING_ARTICLE, Body, Company, article_of, body
-from ledger import acts, events, findings, provider
+from api.demo.invented import LISTING_ARTICLE, Company, article_of, body
+from api.demo.step import NOT_YET, Found, Step
+from ledger import acts, events, findings, provider, status
 from ledger.events import Data, Issuer, TargetFields
 from ledger.evidence import EvidenceDigest
+from ledger.proposal import (
+    NEEDS_TWO,
+    ApproveProposal,
+    RefuseProposal,
+    Verdict,
+    WithdrawProposal,
+)
 from ledger.rulebook import Rulebook
 
-_KINDS: tuple[type[Data], ...] = (
-    events.ProviderRegistered,
-    events.ProviderAdmitted,
-    events.ProviderSuspended,
-    provider.ResumeProvider,
-    events.ProviderExited,
-    events.ContractCompleted,
-    provider.RecordInspection,
-    provider.RecordComplaintOutcome,
-    provider.EndPublicity,
-    events.RewardGranted,
-    events.SevereListEntered,
-    findings.ImposePenalty,
-    findings.ConfirmBreach,
-    *acts.ACTS,
-)
-COMMANDS = {kind.__name__: kind for kind in _KINDS}
-"""Every command that a story may hold, by name."""
 CUSTODIAN = "DEMO-REGISTRY"
 LONGEST_LAG_DAYS = 9
+DECIDED_AFTER_DAYS = 2
+"""The second officer decides so many days after the first has proposed."""
 
 WITHDRAWS: dict[type[Data], bool] = {
     acts.OverturnDecision: True,
@@ -48,33 +40,6 @@ WITHDRAWS: dict[type[Data], bool] = {
     acts.RevokeRepair: False,
 }
 """Whether an act takes a finding out of sight before its time, or brings it back."""
-
-NOT_YET = "00000000-0000-7000-8000-000000000000"
-"""Stands for the id of an event that is not recorded yet."""
-
-
-class Step(NamedTuple):
-    """One command of a story: the day it is recorded, its name, and the name of its target.
-
-    Where there is a target, the command names `NOT_YET` until that step is recorded.
-    """
-
-    on: date
-    name: str
-    command: Data
-    target: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A finding or listing that later steps may concern: its step's name and its days."""
-
-    name: str
-    recorded: date
-    decided: date
-    severity: str
-    public_until: date
-    where: Body
 
 
 @dataclass(slots=True)
@@ -200,22 +165,27 @@ class Story:
         return None if finding is None else self._found(name, recorded, fields)
 
     def listing(self, on: date) -> Found:
-        """Entry in the severe list."""
+        """Entry in the severe list: proposed by one officer, approved by the other."""
         made = self._decision("REGULATOR", on, "列严")
-        name, recorded = self._name("listing"), self._recorded(on)
-        self._add(
-            recorded,
-            events.SevereListEntered(**made, listed_on=on, law_article=LISTING_ARTICLE),
-            name,
-        )
-        return Found(name, recorded, on, "", date.max, body("REGULATOR", self.company.place))
+        name = self._name("listing")
+        command = events.SevereListEntered(**made, listed_on=on, law_article=LISTING_ARTICLE)
+        recorded = self._by_two(self._recorded(on), command, name, second=True)
+        where = body("REGULATOR", self.company.place)
+        return Found(name, recorded, on, "", date.max, where, by_second=True)
 
     def act(self, command: type[TargetFields], found: Found, on: date, matter: str) -> date:
         """A later decision about a fact, not before the last one was recorded; its day."""
         on = max(on, self._settled.get(found.name, found.recorded))
         made = self._decision(found.where.kind, on, matter)
-        recorded = self._settled[found.name] = self._recorded(on)
-        self._add(recorded, command(**made, target=NOT_YET, on=on), target=found.name)
+        recorded, given = self._recorded(on), command(**made, target=NOT_YET, on=on)
+        if command in NEEDS_TWO:
+            # Who recorded it proposes: nobody decides on the overturning of their own record.
+            first = found.by_second
+            name = self._name("overturning")
+            recorded = self._by_two(recorded, given, name, target=found.name, second=not first)
+        else:
+            self._add(recorded, given, target=found.name)
+        self._settled[found.name] = recorded
         if command in WITHDRAWS:
             self._withdrawn.setdefault(found.name, []).append((recorded, WITHDRAWS[command]))
         return on
@@ -239,7 +209,7 @@ class Story:
         made = self._decision("REGULATOR", decided, "恢复")
         self._add(
             self._recorded(decided),
-            provider.ResumeProvider(**made, decided_on=decided),
+            status.ResumeProvider(**made, decided_on=decided),
         )
 
     def exit(self, decided: date, reason: Any) -> None:
@@ -332,6 +302,30 @@ class Story:
 
     def _name(self, what: str) -> str:
         return f"{what}-{self._next()}"
+
+    def in_vain(self, found: Found, on: date, matter: str, verdict: type[Verdict]) -> None:
+        """One officer proposes to overturn, and it comes to nothing: refused, or taken back."""
+        on = max(on, self._settled.get(found.name, found.recorded))
+        made = self._decision(found.where.kind, on, matter)
+        name, first = self._name("proposal"), found.by_second
+        command = acts.OverturnDecision(**made, target=NOT_YET, on=on)
+        self.steps.append(Step(on, name, command, found.name, second=first))
+        decided = on + timedelta(days=DECIDED_AFTER_DAYS)
+        reason = {"reason": "NOT_PROVEN"} if verdict is RefuseProposal else {}
+        given = verdict.model_validate({"proposal": NOT_YET, **reason})
+        second = first if verdict is WithdrawProposal else not first
+        self.steps.append(Step(decided, "", given, name, second=second))
+        self._settled[found.name] = decided
+
+    def _by_two(
+        self, on: date, command: Data, name: str, *, second: bool, target: str = ""
+    ) -> date:
+        """Propose a command, and let the other officer (`second`) approve it; the day he does."""
+        proposal, approved = f"{name}-proposal", on + timedelta(days=DECIDED_AFTER_DAYS)
+        self.steps.append(Step(on, proposal, command, target, second=not second))
+        approval = ApproveProposal(proposal=NOT_YET)
+        self.steps.append(Step(approved, name, approval, proposal, second=second))
+        return approved
 
     def _add(self, on: date, command: Data, name: str = "", *, target: str = "") -> None:
         self.steps.append(Step(on, name, command, target))

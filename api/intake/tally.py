@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from api.intake.recordable import awaits_second
 from api.intake.rows import Problem, Row, Unread
 from ledger.errors import KeyReused, LedgerError, Words
 from ledger.handle import Receipt
@@ -22,6 +23,7 @@ REJECTED = Words("a person rejected the row in quarantine", "该行此前已在�
 State = Literal[
     "recorded",
     "repaired",
+    "proposed",
     "recorded-before",
     "repeated",
     "skipped",
@@ -30,7 +32,7 @@ State = Literal[
     "rejected-before",
     "refused",
 ]
-"""What a row came to; a repaired one is recorded too."""
+"""What a row came to; a repaired or proposed one is recorded too."""
 
 
 class Outcome(NamedTuple):
@@ -67,12 +69,14 @@ class Issue(NamedTuple):
 class Tally:
     """What became of the rows of a file: each is counted in one of the last eight.
 
-    `registered` subjects are new; `repaired` rows are among those `recorded`.
+    `registered` subjects are new; `repaired` rows are among those `recorded`, and so are those
+    `proposed`, which await a second officer.
     """
 
     rows: int = 0
     registered: int = 0
     repaired: int = 0
+    proposed: int = 0
     recorded: int = 0
     already_recorded: int = 0
     repeated: int = 0
@@ -120,12 +124,16 @@ class Account:
         """The row is recorded: now, or before."""
         self.tally.recorded += new
         self.tally.already_recorded += not new
-        if new and row.notes:
-            self.tally.repaired += 1
-            self._close(Outcome(row.line, row.key, "repaired", receipts, row.notes))
-        else:
-            state: State = "recorded" if new else "recorded-before"
-            self._close(Outcome(row.line, row.key, state, receipts))
+        proposed = new and any(awaits_second(one.data) for one in row.entries)
+        notes = row.notes if new else ()
+        self.tally.proposed += proposed
+        self.tally.repaired += bool(notes)
+        state: State = "recorded" if new else "recorded-before"
+        if proposed:
+            state = "proposed"
+        elif notes:
+            state = "repaired"
+        self._close(Outcome(row.line, row.key, state, receipts, notes))
 
     def recorded_before(self, row: Row | Unread) -> None:
         """A person accepted the row in quarantine."""
