@@ -133,7 +133,7 @@ SAME_FOR_ALL = {
 }
 """What every reader gets alike, and so may tell nothing that the public does not see."""
 OPENING = {"/v1/events/{position}/sealed"}
-"""Sealed text: who gets it, and that nobody else learns of it, is in `tests/test_sealed_door.py`."""
+"""Sealed text: who gets it, and that nobody else learns of it: `tests/test_sealed_door.py`."""
 NO_EVENTS = {"/v1/ledger", "/healthz", "/readyz", "/metrics"}
 """What tells of the whole only; its figures move from one request to the next."""
 
