@@ -42,6 +42,15 @@ class Settings(BaseSettings):
         description="The folder of the token key and the idempotency key, private to this user;"
         " unset: `keys` in `data_dir`, and with `database_url` none: tokens are then refused.",
     )
+    vault_epoch_days: Annotated[int, Field(ge=1, le=3660)] = Field(
+        default=90,
+        description="For how many days a key of the vault wraps before the next one does.",
+    )
+    backup_days: Annotated[int, Field(ge=0, le=3660)] = Field(
+        default=35,
+        description="For how many days backups of the database are kept; whoever keeps one longer"
+        " cannot open in it what was sealed before.",
+    )
     host: str = Field(
         default="127.0.0.1",
         min_length=1,

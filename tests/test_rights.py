@@ -23,6 +23,7 @@ from ledger.access import AccessRecorded, access_stream
 from ledger.appender import Entry
 from ledger.database import Database
 from ledger.envelope import Event, new_id
+from ledger.erasure import PersonErasure, PersonHold, PersonRelease
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
@@ -60,7 +61,9 @@ officers; and whose: the reader's organisation must be the recorder, or the subj
 DISPUTES = {
     *("complaint_outcome.recorded.v1", "contract_breach.confirmed.v1", "contract.completed.v1"),
 }
-PERSONS = {"access.recorded.v1"}
+PERSONS = {
+    *("access.recorded.v1", "person.erased.v1", "person.held.v1", "person.released.v1"),
+}
 WHOLE_FILE = {role for role, (sees, _) in TABLE.items() if sees.startswith("all all")} - {
     *("platform", "association"),
 }
@@ -79,6 +82,9 @@ VISIBILITIES: dict[str, str] = {
     "obligation.fulfilled.v1": "public party",
     "obligation.fulfilment_revoked.v1": "public party",
     "penalty.imposed.v1": "public party",
+    "person.erased.v1": "public",
+    "person.held.v1": "officers",
+    "person.released.v1": "officers",
     "provider.admitted.v1": "public",
     "provider.exited.v1": "public",
     "provider.registered.v1": "public",
@@ -132,6 +138,8 @@ SAME_FOR_ALL = {
     "/.well-known/oauth-protected-resource": "",
 }
 """What every reader gets alike, and so may tell nothing that the public does not see."""
+OF_PERSONS = {"/v1/persons/{person}/copy", "/v1/events/{position}/sealed"}
+"""What opens sealed text (`tests/test_persons_api.py`, `tests/test_sealed.py`)."""
 NO_EVENTS = {"/v1/ledger", "/healthz", "/readyz", "/metrics"}
 """What tells of the whole only; its figures move from one request to the next."""
 
@@ -283,6 +291,13 @@ def looked_at(served: Served) -> None:
         for actor in actors:
             append(served, subject, actor)
     append(served, OWN, given.REGISTRAR, given.contract(), visibility="officers")
+    ground = {"person": given.CLIENT, "ground": "CONSENT_WITHDRAWN"}
+    for data in (
+        PersonHold(**ground, until=given.TODAY, basis="TRANSACTION_RECORDS"),
+        PersonRelease(**ground, erased=True),
+        PersonErasure(**ground, through=7),
+    ):
+        append(served, None, given.REGISTRAR, data)
 
 
 LOOK = AccessRecorded(door="CASE", first=1, last=2)
@@ -386,7 +401,7 @@ def test_every_address_is_in_the_matrix(whole: Whole) -> None:
         and "GET" in (route.methods or set())
         and not route.path.startswith("/static/")
     }
-    assert read == LINES | COMPUTED | ROWS | set(SAME_FOR_ALL) | NO_EVENTS
+    assert read == LINES | COMPUTED | ROWS | set(SAME_FOR_ALL) | OF_PERSONS | NO_EVENTS
     written = {
         route.path
         for route in whole.served.app.routes
