@@ -462,8 +462,11 @@ def copied(databases: Callable[[], Database], source: Database) -> Database:
     """The database as a dump of this moment restores it, by the real tools."""
     target = databases()
     with target.connect(role=None) as connection:
-        for schema in ("ledger", "ledger_vault", "intake"):
-            connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+        mine = (
+            "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema|^public$'"
+        )
+        for (schema,) in connection.execute(mine).fetchall():
+            connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
     from ledger.binaries import wheel_installation
 
     tools = wheel_installation() / "bin"
