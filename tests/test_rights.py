@@ -32,6 +32,7 @@ from projections.outline import outline_of
 from projections.rights import RIGHTS, Reach, Whose
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
+from tests.officers import decided
 from tests.serving import Served, problem, serving
 from tests.test_api_feed import Stream
 from tests.test_disclosure import STATES, Case, record_case
@@ -85,6 +86,9 @@ VISIBILITIES: dict[str, str] = {
     "person.erased.v1": "public",
     "person.held.v1": "officers",
     "person.released.v1": "officers",
+    "proposal.made.v1": "officers",
+    "proposal.refused.v1": "officers",
+    "proposal.withdrawn.v1": "officers",
     "provider.admitted.v1": "public",
     "provider.exited.v1": "public",
     "provider.registered.v1": "public",
@@ -124,6 +128,8 @@ LINES = {
 }
 COMPUTED = {"/v1/providers/{identifier}/score", "/v1/providers/{identifier}/case"}
 ROWS = {"/v1/quarantine", "/v1/quarantine/{id}"}
+PROPOSALS = {"/v1/proposals", "/v1/providers/{identifier}/proposals/{id}"}
+"""For who sees everything; held to it in `tests/test_second_officer.py`."""
 SAME_FOR_ALL = {
     "/v1/disclosure/providers": "?q=示例",
     "/v1/disclosure/providers/{identifier}": "",
@@ -255,8 +261,8 @@ class Author:
         self.desk = Desk(served.ledger)
 
     def record(self, command: Data, provider: str = OWN, actor: Actor = given.REGISTRAR) -> Receipt:
-        """Record a command."""
-        return self.run(self.desk.record(provider, command, actor))
+        """Record a command, of two officers if need be."""
+        return self.run(decided(self.desk, provider, command, actor))
 
 
 def about_the_provider(author: Author) -> None:
@@ -270,6 +276,16 @@ def about_the_provider(author: Author) -> None:
     author.record(given.admit(), OTHER)
     author.record(given.exit_provider(), OTHER)
     author.run(author.desk.publish_rulebook(given.publish(), given.REGISTRAR))
+
+
+def proposed_in_vain(author: Author) -> None:
+    """What one officer asked for and another refused, or he himself took back."""
+
+    def give(command: Data, actor: Actor) -> Receipt:
+        return author.run(author.desk.record(OWN, command, actor))
+
+    for make, actor in ((given.refuse, given.SECOND), (given.take_back, given.REGISTRAR)):
+        give(make(give(given.listing(), given.REGISTRAR).id), actor)
 
 
 def recorded_by_others(author: Author) -> list[Case]:
@@ -346,6 +362,7 @@ def whole(
         about_the_provider(author)
         every = [(kind, state) for kind, states in STATES.items() for state in states]
         cases = [record_case(author, *one, n) for n, one in enumerate(every, 1)]
+        proposed_in_vain(author)
         cases += recorded_by_others(author)
         # Six days on: what ends by date on the fifth has ended.
         clock.set(2026, 3, 5, 2)
@@ -401,7 +418,8 @@ def test_every_address_is_in_the_matrix(whole: Whole) -> None:
         and "GET" in (route.methods or set())
         and not route.path.startswith("/static/")
     }
-    assert read == LINES | COMPUTED | ROWS | set(SAME_FOR_ALL) | OF_PERSONS | NO_EVENTS
+    computed = COMPUTED | ROWS | PROPOSALS | OF_PERSONS
+    assert read == LINES | computed | set(SAME_FOR_ALL) | NO_EVENTS
     written = {
         route.path
         for route in whole.served.app.routes
