@@ -38,7 +38,6 @@ from api.pages import routes as page_routes
 from api.person_copy import MODELS as COPY_MODELS
 from api.person_copy import Copies
 from api.person_json import MODELS as PERSON_MODELS
-from api.person_json import Keeping
 from api.person_routes import PersonRoutes
 from api.proposals import MODELS as PROPOSAL_MODELS
 from api.proposals import ProposalRoutes
@@ -62,6 +61,7 @@ from ledger.erasing import Erasures
 from ledger.figures import Folds
 from ledger.handle import Desk
 from ledger.marks import Marks
+from ledger.rotation import Terms
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
@@ -215,7 +215,7 @@ def person_routes(
         erasures,
         Copies(ledger, erasures, clock=clock),
         Marks(ledger),
-        keeping=Keeping(settings.vault_epoch_days, settings.backup_days),
+        terms=Terms(settings.key_epoch_days, settings.backup_days),
         accesses=accesses,
         callers=callers,
         max_body_bytes=settings.max_body_bytes,

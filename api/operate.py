@@ -15,6 +15,7 @@ import orjson
 import typer
 from pydantic import ValidationError
 
+from api.keys import terms_of
 from api.options import (
     OPERATOR,
     DataDir,
@@ -222,6 +223,7 @@ def serve(
                     clock=system_clock,
                     keyring=keyring_of(settings),
                     docket=docket_of(settings),
+                    terms=terms_of(settings),
                 )
                 serve_until_told(
                     house,
@@ -258,6 +260,7 @@ def worker(data_dir: DataDir = None) -> None:
                     clock=system_clock,
                     keyring=keyring_of(settings),
                     docket=docket_of(settings),
+                    terms=terms_of(settings),
                 )
                 labour(house, ending=ending)
         except KeyboardInterrupt:

@@ -204,14 +204,14 @@ def _record(office: Office, actor: Actor, first: int, last: int) -> None:
 
 
 def _show(office: Office, standing: Standing, *, as_json: bool) -> None:
-    from api.person_json import Keeping, shown
+    from api.keys import terms_of
+    from api.person_json import shown
 
-    settings = office.settings
     found: dict[str, Any] = shown(
         standing,
         book=office.erasures.book(),
         epochs=office.erasures.epochs(),
-        keeping=Keeping(settings.vault_epoch_days, settings.backup_days),
+        terms=terms_of(office.settings),
     )
     if as_json:
         put_json(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -16,6 +16,7 @@ from ledger.fields import PUBLISHED, Code, Reference, clean
 from ledger.identity import Ref
 from ledger.keyring import Epoch
 from ledger.privacy import Ground
+from ledger.rotation import Terms
 from ledger.rulebook import Rulebook
 
 MAX_SOUGHT_CHARACTERS = 200
@@ -87,33 +88,22 @@ MODELS: tuple[type[BaseModel], ...] = (PersonRequest, PersonSearch, PersonsFound
 """What the routes of persons take and give, for the published schema."""
 
 
-class Keeping:
-    """For how long an epoch's key wraps, and for how long a backup is kept."""
+def backups_end_on(epochs: Sequence[Epoch], terms: Terms, number: int | None) -> date | None:
+    """The day on which the key of an epoch is destroyed, or was; None: of the newest one.
 
-    def __init__(self, epoch_days: int, backup_days: int) -> None:
-        self._epoch, self._backup = timedelta(days=epoch_days), timedelta(days=backup_days)
-
-    def ends_on(self, epochs: Sequence[Epoch], number: int | None) -> date | None:
-        """The day on which the key of an epoch is destroyed, or was; None: of the newest one.
-
-        With it goes whatever old backup, replica or archived WAL still holds of what it wrapped.
-        """
-        known = {one.number: one for one in epochs}
-        epoch = known.get(number or max(known, default=0))
-        if epoch is None:
-            return None
-        if epoch.destroyed_on is not None:
-            return epoch.destroyed_on
-        retired = epoch.retired_on or epoch.made_on + self._epoch
-        return retired + self._backup
+    With it goes whatever old backup, replica or archived WAL still holds of what it wrapped.
+    """
+    known = {one.number: one for one in epochs}
+    epoch = known.get(number or max(known, default=0))
+    return None if epoch is None else terms.dies_on(epoch)
 
 
 def shown(
-    standing: Standing, *, book: Rulebook, epochs: Sequence[Epoch], keeping: Keeping
+    standing: Standing, *, book: Rulebook, epochs: Sequence[Epoch], terms: Terms
 ) -> dict[str, Any]:
     """A standing as it is answered."""
     tombstone = standing.tombstone
-    ends = None if tombstone is None else keeping.ends_on(epochs, tombstone.last_epoch)
+    ends = None if tombstone is None else backups_end_on(epochs, terms, tombstone.last_epoch)
     privacy = book.privacy
     ground = _ground(standing.ground, privacy.grounds if privacy else {})
     basis = _ground(standing.basis, privacy.retentions if privacy else {})

@@ -22,7 +22,6 @@ from api.callers import Callers, Scope, claims_of
 from api.openapi import BEARER, json_answer
 from api.person_copy import Copies, PersonCopy
 from api.person_json import (
-    Keeping,
     PersonRequest,
     PersonSearch,
     PersonsFound,
@@ -38,6 +37,7 @@ from ledger.database import reading
 from ledger.erasing import Erasures, Standing
 from ledger.errors import OutcomeUnknown, Words
 from ledger.marks import Marks
+from ledger.rotation import Terms
 
 SEARCH = "/v1/persons/search"
 COPY = "/v1/persons/{person}/copy"
@@ -119,13 +119,13 @@ class PersonRoutes:
         copies: Copies,
         found: Marks,
         *,
-        keeping: Keeping,
+        terms: Terms,
         accesses: Accesses,
         callers: Callers | None,
         max_body_bytes: int,
     ) -> None:
         self._erasures, self._copies, self._marks = erasures, copies, found
-        self._keeping, self._accesses = keeping, accesses
+        self._terms, self._accesses = terms, accesses
         self._callers, self._max_body_bytes = callers, max_body_bytes
 
     def routes(self) -> list[Operation]:
@@ -183,7 +183,7 @@ class PersonRoutes:
             standing = act()
             epochs = self._erasures.epochs()
             book = self._erasures.book()
-            return standing, shown(standing, book=book, epochs=epochs, keeping=self._keeping)
+            return standing, shown(standing, book=book, epochs=epochs, terms=self._terms)
 
         standing, content = await _writing(done)
         answer = reply(content, claims.reader)

@@ -36,6 +36,7 @@ from ledger.forgetting import Forgetting
 from ledger.handle import Desk
 from ledger.keyring import Keyring
 from ledger.marks import Marks
+from ledger.rotation import Terms
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
@@ -144,7 +145,9 @@ class House:
         clock: Callable[[], datetime],
         keyring: Keyring | None,
         docket: Docket | None,
+        terms: Terms,
     ) -> None:
+        self.terms = terms if keyring is not None else None
         self.ledger = Ledger(database, clock=clock, keyring=keyring)
         self.tail = Tail(database)
         self.clock = self.tail.bounded(clock)
@@ -246,7 +249,7 @@ def labour(house: House, *, ending: Ending) -> None:
 def duties(house: House, desk: Desk) -> list[Coroutine[Any, Any, None]]:
     """What a worker does beside following the log; each for ever."""
     return [
-        work(desk, house.disclosure, clock=house.clock),
+        work(desk, house.disclosure, clock=house.clock, terms=house.terms),
         keep_promises(house.erasures, house.marks, clock=house.clock),
     ]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from api.person_copy import WHY, PersonCopy
-from api.person_json import Keeping, PersonsFound, PersonStanding
+from api.person_json import PersonsFound, PersonStanding, backups_end_on
 from api.promises import keep_once
 from api.roles import ROLES
 from ledger import marks
@@ -27,6 +27,7 @@ from ledger.handle import Desk
 from ledger.keyring import Epoch
 from ledger.marks import Marks, alike
 from ledger.private import Private
+from ledger.rotation import Terms
 from ledger.rulebook import first_rulebook
 from ledger.store import Ledger
 from tests import given
@@ -79,10 +80,10 @@ def test_erased_and_asked_again(served: Served) -> None:
     assert found.erased == {"complaint_outcome.recorded.v1": 1}
     assert found.ground is not None
     assert found.ground.article == "《个人信息保护法》第四十七条第一款第三项"
-    # Ninety days from the first use of the key, and 35 more for which backups are kept.
-    assert (found.on, found.backups_end_on) == ("2026-03-02", "2026-07-05")
-    assert "2026-07-05" in found.words.zh
-    assert "2026-07-05" in found.words.en
+    # Ninety days from the first use of the key, and 30 more for which backups are kept.
+    assert (found.on, found.backups_end_on) == ("2026-03-02", "2026-07-01")
+    assert "2026-07-01" in found.words.zh
+    assert "2026-07-01" in found.words.en
     assert ask(served, person, ground="PURPOSE_ENDED").json() == answer.json()
     assert ask(served, other).json()["state"] == "erased"
 
@@ -329,18 +330,18 @@ def test_every_process_forgets_the_key(served: Served, clock: Clock) -> None:
 
 
 def test_the_day_on_which_the_last_backup_dies() -> None:
-    keeping = Keeping(90, 35)
+    terms = Terms(90, 30)
     epochs = [
         Epoch(1, date(2026, 1, 1), date(2026, 2, 1), date(2026, 3, 8)),
         Epoch(2, date(2026, 2, 1), date(2026, 3, 1)),
         Epoch(3, date(2026, 3, 1)),
     ]
-    assert keeping.ends_on(epochs, 1) == date(2026, 3, 8)
-    assert keeping.ends_on(epochs, 2) == date(2026, 4, 5)
-    assert keeping.ends_on(epochs, 3) == date(2026, 7, 4)
+    assert backups_end_on(epochs, terms, 1) == date(2026, 3, 8)
+    assert backups_end_on(epochs, terms, 2) == date(2026, 4, 1)
+    assert backups_end_on(epochs, terms, 3) == date(2026, 6, 30)
     # Of who had no key here nothing is known, and so the latest day is told.
-    assert keeping.ends_on(epochs, None) == date(2026, 7, 4)
-    assert keeping.ends_on([], 1) is None
+    assert backups_end_on(epochs, terms, None) == date(2026, 6, 30)
+    assert backups_end_on([], terms, 1) is None
 
 
 def test_every_group_says_why_it_is_kept() -> None:

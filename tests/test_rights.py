@@ -144,8 +144,10 @@ SAME_FOR_ALL = {
     "/.well-known/oauth-protected-resource": "",
 }
 """What every reader gets alike, and so may tell nothing that the public does not see."""
-OF_PERSONS = {"/v1/persons/{person}/copy", "/v1/events/{position}/sealed"}
-"""What opens sealed text (`tests/test_persons_api.py`, `tests/test_sealed.py`)."""
+OPENING = {"/v1/events/{position}/sealed"}
+"""Sealed text: who gets it, and that nobody else learns of it: `tests/test_sealed_door.py`."""
+OF_PERSONS = {"/v1/persons/{person}/copy"}
+"""What is answered to privacy officers: `tests/test_persons_api.py`."""
 NO_EVENTS = {"/v1/ledger", "/healthz", "/readyz", "/metrics"}
 """What tells of the whole only; its figures move from one request to the next."""
 
@@ -418,7 +420,7 @@ def test_every_address_is_in_the_matrix(whole: Whole) -> None:
         and "GET" in (route.methods or set())
         and not route.path.startswith("/static/")
     }
-    computed = COMPUTED | ROWS | PROPOSALS | OF_PERSONS
+    computed = COMPUTED | ROWS | PROPOSALS | OF_PERSONS | OPENING
     assert read == LINES | computed | set(SAME_FOR_ALL) | NO_EVENTS
     written = {
         route.path
