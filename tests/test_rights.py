@@ -27,6 +27,7 @@ from ledger.erasure import PersonErasure, PersonHold, PersonRelease
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
+from ledger.provider import RecordComplaintOutcome
 from ledger.vocabulary import EVENT_TYPES
 from projections.outline import outline_of
 from projections.rights import RIGHTS, Reach, Whose
@@ -69,6 +70,12 @@ WHOLE_FILE = {role for role, (sees, _) in TABLE.items() if sees.startswith("all 
     *("platform", "association"),
 }
 """Roles that may have all of a provider's file: for a provider, its own."""
+SEALED = {
+    **dict.fromkeys(("registrar", "case_officer", "legal_reviewer"), "all"),
+    **dict.fromkeys(("decision_maker", "auditor"), "all"),
+    "mediator": "disputes",
+}
+"""Roles that may have the sealed text of what they see; of acts the mediator gets none."""
 QUARANTINE = {"registrar": "own", "auditor": "all"}
 VISIBILITIES: dict[str, str] = {
     "access.recorded.v1": "party",
@@ -125,6 +132,7 @@ RETRACTING = {
 LINES = {
     *("/v1/events/{position}", "/v1/providers/{identifier}/events"),
     *("/v1/providers/{identifier}/accesses", "/v1/feed"),
+    "/v1/events/{position}/sealed",
 }
 COMPUTED = {"/v1/providers/{identifier}/score", "/v1/providers/{identifier}/case"}
 ROWS = {"/v1/quarantine", "/v1/quarantine/{id}"}
@@ -144,8 +152,6 @@ SAME_FOR_ALL = {
     "/.well-known/oauth-protected-resource": "",
 }
 """What every reader gets alike, and so may tell nothing that the public does not see."""
-OPENING = {"/v1/events/{position}/sealed"}
-"""Sealed text: who gets it, and that nobody else learns of it: `tests/test_sealed_door.py`."""
 OF_PERSONS = {"/v1/persons/{person}/copy"}
 """What is answered to privacy officers: `tests/test_persons_api.py`."""
 NO_EVENTS = {"/v1/ledger", "/healthz", "/readyz", "/metrics"}
@@ -168,8 +174,8 @@ def readers() -> list[Who]:
         organisations = [OFFICE, OWN, STRANGER]
         if role == "provider":
             organisations = [OWN, OTHER]
-        elif whose == "always" and role in WHOLE_FILE:
-            organisations = [STRANGER]
+        elif whose == "always":
+            organisations = [STRANGER] if role in WHOLE_FILE else [OFFICE, OWN]
         found += [Who(role, one) for one in organisations]
     return found
 
@@ -302,6 +308,20 @@ def recorded_by_others(author: Author) -> list[Case]:
     return found
 
 
+COMPLAINANT = "王某某"
+
+
+def complained(author: Author) -> Case:
+    """A complaint for the parties, with who complained sealed."""
+    receipt = author.record(
+        RecordComplaintOutcome.model_validate(
+            given.complaint().model_dump(exclude={"complainant"})
+            | {"complainant": {"name": COMPLAINANT}}
+        )
+    )
+    return Case("complaint with minor finding, as recorded", False, receipt.position, [], [])
+
+
 def looked_at(served: Served) -> None:
     """Records of access: by strangers and by the office, of each provider's file and of none."""
     actors = [given.PLATFORM, Actor(STRANGER, "auditor", given.REGISTRAR.ref), given.REGISTRAR]
@@ -365,7 +385,7 @@ def whole(
         every = [(kind, state) for kind, states in STATES.items() for state in states]
         cases = [record_case(author, *one, n) for n, one in enumerate(every, 1)]
         proposed_in_vain(author)
-        cases += recorded_by_others(author)
+        cases += [*recorded_by_others(author), complained(author)]
         # Six days on: what ends by date on the fifth has ended.
         clock.set(2026, 3, 5, 2)
         for one in cases:
@@ -374,7 +394,7 @@ def whole(
         looked_at(served)
         served.follow()
         hidden = [word for one in cases if not one.shown for word in one.words]
-        yield Whole(served, told_of(served, cases), hidden)
+        yield Whole(served, told_of(served, cases), [*hidden, COMPLAINANT])
 
 
 def told_of(served: Served, cases: list[Case]) -> dict[int, Told]:
@@ -420,7 +440,7 @@ def test_every_address_is_in_the_matrix(whole: Whole) -> None:
         and "GET" in (route.methods or set())
         and not route.path.startswith("/static/")
     }
-    computed = COMPUTED | ROWS | PROPOSALS | OF_PERSONS | OPENING
+    computed = COMPUTED | ROWS | PROPOSALS | OF_PERSONS
     assert read == LINES | computed | set(SAME_FOR_ALL) | NO_EVENTS
     written = {
         route.path
@@ -454,13 +474,34 @@ def test_what_a_reader_gets_by_every_door(whole: Whole, who: Who) -> None:
         check_stream(whole, who, provider)
         check_file(whole, who, provider)
     one_of_each = {
-        (one.type, one.envelope["visibility"], one.state, one.envelope["actororg"]): position
+        (
+            *(one.type, one.envelope["visibility"], one.state, one.envelope["actororg"]),
+            b'"sealed":{' in one.line,
+        ): position
         for position, one in told.items()
     }
     for position in one_of_each.values():
         answer, left = whole.get(f"/v1/events/{position}", who)
         assert answer.content == told[position].line_for(who), (who, position)
         assert left == told[position].beyond_public(who)
+    sealed_of_each = {
+        (one.type, b'"sealed":{' in one.line): position for position, one in told.items()
+    }
+    for position in sealed_of_each.values():
+        check_sealed(whole, who, position)
+
+
+def check_sealed(whole: Whole, who: Who, position: int) -> None:
+    """What is sealed in an event: only where the reader has its role's right to it."""
+    one = whole.told[position]
+    may = {"all": True, "disputes": one.type in DISPUTES}.get(SEALED.get(who.role, ""), False)
+    answer, left = whole.get(f"/v1/events/{position}/sealed", who)
+    if not may:
+        problem(answer, *REFUSED[bool(who.role)])
+        assert (COMPLAINANT in answer.text, left) == (False, 0)
+        return
+    is_sealed = b'"sealed":{' in one.line
+    assert (COMPLAINANT in answer.text, left) == (is_sealed, is_sealed)
 
 
 def check_feed(whole: Whole, who: Who) -> None:
