@@ -460,7 +460,8 @@ def test_the_outline_of_an_event_is_what_parsing_it_gives(whole: Whole) -> None:
             assert outline.visibility == envelope["visibility"]
             assert outline.subject == envelope.get("subject")
             assert outline.recorder == envelope["actororg"]
-            assert outline.target == envelope["data"].get("target")
+            proposed = envelope["data"].get("proposed", envelope)["data"]
+            assert outline.target == envelope["data"].get("target", proposed.get("target"))
 
 
 # --- The matrix -----------------------------------------------------------------------------------
