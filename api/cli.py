@@ -143,8 +143,8 @@ def token(
     if ref is None:
         tell(
             words(
-                "This token counts as a new person; --person NAME keeps one reference for a name.",
-                "此令牌视为一名新的人员；用 --person 名称 可使同一名称始终对应同一编号。",
+                "This token names no person, and decides nothing that needs two; --person NAME says who it is.",
+                "此令牌未指明人员，不能办理须由两人决定的事项；请以 --person 名称 指明。",
             )
         )
     if not as_json:
