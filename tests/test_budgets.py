@@ -51,6 +51,8 @@ DOORS: dict[str, Kind] = {
     "GET /v1/schemas": READ,
     "GET /v1/schemas/{type}": READ,
     "GET /v1/persons/{person}/copy": READ,
+    "GET /v1/proposals": READ,
+    "GET /v1/providers/{identifier}/proposals/{id}": READ,
     "POST /v1/imports": IMPORT,
     **{f"POST {one.path}": WRITE for one in (*WRITES, *ACTS, *OF_PERSONS)},
 }
