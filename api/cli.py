@@ -143,7 +143,7 @@ def token(
     if ref is None:
         tell(
             words(
-                "This token names no person and decides nothing that needs two; --person NAME does.",
+                "This token names no person, so decides nothing that needs two; see --person NAME.",
                 "此令牌未指明人员，不能办理须由两人决定的事项；请以 --person 名称 指明。",
             )
         )
