@@ -36,9 +36,11 @@ from api.demo.ledger import (
     told,
 )
 from api.demo.plots import PENALTIES, PLOTS, VARIANTS
+from ledger.access import AccessRecorded
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.envelope import Event, decode
+from ledger.erasure import PersonErasure, PersonHold, PersonRelease
 from ledger.errors import DateOrder, LedgerNotEmpty, WrongPurpose
 from ledger.events import (
     ComplaintOutcomeRecorded,
@@ -147,6 +149,10 @@ def test_all_kinds_of_facts_and_acts_occur(events: list[Event]) -> None:
         ReferralRecorded,
         QualificationVerified,
         QualificationRevoked,
+        AccessRecorded,
+        PersonErasure,
+        PersonHold,
+        PersonRelease,
     }
     assert {(one.issuer.kind, one.severity) for one in of(events, PenaltyImposed)} == set(PENALTIES)
     breaches = of(events, ContractBreachConfirmed)

@@ -33,6 +33,7 @@ from api.serve import Ending
 from api.start import interruptible
 from ledger.embedded import Embedded
 
+ACCESS = "cn.chengxin.access.recorded.v1"
 ROOT = Path(__file__).resolve().parent.parent
 STARTS_SECONDS = 90.0
 STOPS_SECONDS = 60.0
@@ -181,6 +182,9 @@ def test_first_run_fills_second_run_keeps_and_sigterm_ends_with_streams_open(
         ("", f"/v1/providers/{provider}/events"),
     ):
         assert get(url, path, tokens[name])[0] == 200, name
+    # Who was given more than the public sees is in the log.
+    assert head_of(url) == head + 3
+    head += 3
 
     with ExitStack() as stack:
         streams = [stack.enter_context(open_stream(url, tokens["SUBSCRIBER_"])) for _ in range(3)]
@@ -558,7 +562,7 @@ def test_tail_goes_on_after_the_server_was_killed_and_started_again(
     started += [tail, now]
     assert wait_for_lines(tail, 2) == [head - 1, head]
     positions: list[int] = []
-    while not now.out:  # where it begins is its own look at the head
+    while not positions_of(now):  # where it begins is its own look at the head
         positions.append(complete(url, token, provider, f"HT-{len(positions)}"))
         time.sleep(0.2)
     assert wait_for_lines(tail, 2 + len(positions))[2:] == positions
@@ -584,10 +588,16 @@ def test_tail_goes_on_after_the_server_was_killed_and_started_again(
 def wait_for_lines(tail: Process, count: int) -> list[int]:
     """The positions of the lines printed, once there are so many."""
     deadline = time.monotonic() + STARTS_SECONDS
-    while len(tail.out) < count:
+    while len(positions_of(tail)) < count:
         assert time.monotonic() < deadline, (tail.out, tail.err)
         time.sleep(0.02)
-    return [int(json.loads(line)["sequence"]) for line in tail.out]
+    return positions_of(tail)
+
+
+def positions_of(tail: Process) -> list[int]:
+    """The positions of the lines printed, but of the records that it was given them."""
+    lines = [json.loads(line) for line in tail.out]
+    return [int(one["sequence"]) for one in lines if one["type"] != ACCESS]
 
 
 def test_tail_with_a_token_that_is_none_is_refused(data_dir: Path, started: list[Process]) -> None:

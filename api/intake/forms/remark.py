@@ -112,11 +112,11 @@ def row_of(form: Form, told: Told, *, title: str) -> Cells:
         left |= {"status": WITHDRAWN}
         left |= {one: data[one] for one in OURS[form.name].kind.name if told.alone}
         if told.act is not None:
-            left["by"] = {name: told.act[name] for name in BY}
+            left["by"] = clear({name: told.act[name] for name in BY})
         return _remarked(form, cells, told.subject, left)
     columns = OURS[form.name].columns
     apart = {*columns, *ADDED, "issuer"}
-    left |= {name: value for name, value in data.items() if name not in apart}
+    left |= {name: value for name, value in clear(data).items() if name not in apart}
     cells |= {roles.subject: title, roles.source: data["issuer"]["name"]}
     cells |= {column: data[name] or "" for name, column in columns.items()}
     if data.get("valid_until", "") is None:
@@ -125,6 +125,18 @@ def row_of(form: Form, told: Told, *, title: str) -> Cells:
     cells[roles.name] = told.subject.name
     cells[roles.party] = INDIVIDUAL if individual else ORGANISATION
     return _remarked(form, cells, told.subject, left | {"entity_kind": told.subject.entity_kind})
+
+
+def clear(data: Any) -> Any:
+    """Data without its sealed groups: no file tells whose text there is, or takes it along."""
+    if isinstance(data, dict):
+        members = data.items()
+        return {name: clear(one) for name, one in members if not _is_sealed_group(one)}
+    return [clear(one) for one in data] if isinstance(data, list) else data
+
+
+def _is_sealed_group(data: Any) -> bool:
+    return isinstance(data, dict) and "person" in data
 
 
 def _named(form: Form, subject: Subject, authority: str, document_no: str) -> Cells:
