@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from api import apikey_commands, exchange, operate, proposal_commands, upkeep
+from api import apikey_commands, exchange, keys, operate, proposal_commands, upkeep
 from api.options import DataDir, Json, keyring_of, settings_of, tokens_of
 from api.roles import ROLES
 from api.settings import Settings
@@ -45,6 +45,7 @@ app = typer.Typer(
 app.add_typer(operate.app)
 app.add_typer(exchange.app)
 app.add_typer(upkeep.app)
+app.add_typer(keys.app)
 app.add_typer(
     apikey_commands.app,
     name="apikey",

@@ -15,6 +15,7 @@ import orjson
 import typer
 from pydantic import ValidationError
 
+from api.keys import terms_of
 from api.options import OPERATOR, DataDir, Json, keyring_of, run, settings_of, tokens_of
 from api.start import interruptible
 from api.terminal import USAGE, Meter, fail, put_json, tell, words
@@ -208,7 +209,12 @@ def serve(
             with database_of(settings) as database:
                 if demo:
                     _fill_once(database, ending)
-                house = House(database, clock=system_clock, keyring=keyring_of(settings))
+                house = House(
+                    database,
+                    clock=system_clock,
+                    keyring=keyring_of(settings),
+                    terms=terms_of(settings),
+                )
                 serve_until_told(
                     house,
                     listener,
@@ -239,7 +245,12 @@ def worker(data_dir: DataDir = None) -> None:
     with ending.handling():
         try:
             with database_of(settings) as database:
-                house = House(database, clock=system_clock, keyring=keyring_of(settings))
+                house = House(
+                    database,
+                    clock=system_clock,
+                    keyring=keyring_of(settings),
+                    terms=terms_of(settings),
+                )
                 labour(house, ending=ending)
         except KeyboardInterrupt:
             if not ending.asked:

@@ -31,6 +31,7 @@ from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.handle import Desk
 from ledger.keyring import Keyring
+from ledger.rotation import Terms
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
@@ -133,8 +134,14 @@ class House:
     """The ledger with all that follows it, in one process."""
 
     def __init__(
-        self, database: Database, *, clock: Callable[[], datetime], keyring: Keyring | None
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], datetime],
+        keyring: Keyring | None,
+        terms: Terms,
     ) -> None:
+        self.terms = terms if keyring is not None else None
         self.ledger = Ledger(database, clock=clock, keyring=keyring)
         self.tail = Tail(database)
         self.clock = self.tail.bounded(clock)
@@ -203,7 +210,7 @@ def serve(
         if server.started and not ending.asked:
             announce()
         if with_worker and server.started:
-            duties = work(app.state.desk, house.disclosure, clock=house.clock)
+            duties = work(app.state.desk, house.disclosure, clock=house.clock, terms=house.terms)
             others.append(asyncio.create_task(duties))
         await serving
         for one in others:
@@ -222,4 +229,4 @@ def serve(
 def labour(house: House, *, ending: Ending) -> None:
     """Do what a worker does until a signal ends it. Raises KeyboardInterrupt then."""
     with house.living(ending, follow=True):
-        ending.run(work(Desk(house.ledger), house.disclosure, clock=house.clock))
+        ending.run(work(Desk(house.ledger), house.disclosure, clock=house.clock, terms=house.terms))

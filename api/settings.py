@@ -42,6 +42,15 @@ class Settings(BaseSettings):
         description="The folder of the token key and the idempotency key, private to this user;"
         " unset: `keys` in `data_dir`, and with `database_url` none: tokens are then refused.",
     )
+    key_epoch_days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        default=90,
+        description="How many days a vault key wraps the keys of persons before the next one does.",
+    )
+    backup_days: Annotated[int, Field(ge=0, le=3650)] = Field(
+        default=30,
+        description="How many days backups of the database and of the keys are kept: so long a"
+        " vault key that is no longer used is kept for them, and then destroyed.",
+    )
     host: str = Field(
         default="127.0.0.1",
         min_length=1,

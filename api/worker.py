@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from http import HTTPStatus
 
 import psycopg
@@ -21,11 +21,15 @@ from ledger.database import reading
 from ledger.errors import ActConflict, LedgerError
 from ledger.handle import Desk
 from ledger.identity import WORKER_REF, Actor
+from ledger.keyfile import KeyFileError
 from ledger.provider import EndPublicity
+from ledger.rotation import Terms, steps_due
+from ledger.vault import Vault
 from projections.disclosure import Disclosure
 
 BATCH_ITEMS = 500
 IDLE_SECONDS = 5.0
+KEYS_SECONDS = 3600.0
 SYSTEM = Actor("CHENGXIN", "system", WORKER_REF)
 
 log = structlog.get_logger()
@@ -52,8 +56,49 @@ async def end_publicity(desk: Desk, disclosure: Disclosure, *, now: datetime) ->
     return recorded
 
 
-async def work(desk: Desk, disclosure: Disclosure, *, clock: Callable[[], datetime]) -> None:
-    """Do it for ever; ends by cancellation. A database away is waited for."""
+async def look_after_keys(vault: Vault, terms: Terms, today: date) -> int:
+    """Rotate the vault's keys where an epoch is over, destroy what no backup needs; the steps done.
+
+    Raises LedgerError; the next time goes on where this one ended.
+    """
+    done = 0
+    steps = steps_due(vault.persons, terms, today)
+    while (step := await reading(next, steps, None)) is not None:
+        await reading(step)
+        done += 1
+    return done
+
+
+async def keep_keys(vault: Vault, terms: Terms | None, *, clock: Callable[[], datetime]) -> None:
+    """Look after the keys once an hour, for ever; nothing where this process has none."""
+    while terms is not None:
+        try:
+            await look_after_keys(vault, terms, local_day(clock()))
+        except (LedgerError, psycopg.Error, OSError, KeyFileError) as error:
+            log.warning("vault keys wait", reason=str(error))
+        await asyncio.sleep(KEYS_SECONDS)
+
+
+async def work(
+    desk: Desk,
+    disclosure: Disclosure,
+    *,
+    clock: Callable[[], datetime],
+    terms: Terms | None = None,
+) -> None:
+    """Do it for ever; ends by cancellation. A database away is waited for.
+
+    `terms`: how long vault keys are kept; None where this process has none.
+    """
+    async with asyncio.TaskGroup() as duties:
+        duties.create_task(keep_publicity(desk, disclosure, clock=clock))
+        duties.create_task(keep_keys(desk.ledger.vault, terms, clock=clock))
+
+
+async def keep_publicity(
+    desk: Desk, disclosure: Disclosure, *, clock: Callable[[], datetime]
+) -> None:
+    """Record the ends of publicity, for ever."""
     while True:
         try:
             recorded = await end_publicity(desk, disclosure, now=clock())

@@ -20,12 +20,24 @@ from rich.console import Console
 from rich.table import Table
 
 from api.options import collect_rarely
-from bench import appends, catchup, explaining, feeding, http, importing, latency, load, reading
+from bench import (
+    appends,
+    catchup,
+    explaining,
+    feeding,
+    http,
+    importing,
+    latency,
+    load,
+    reading,
+    sealing,
+)
 from bench.place import Place, Row
 from ledger.embedded import Embedded
 
 PARTS: dict[str, Callable[[Place], Iterable[Row]]] = {
     "appends": appends.rows,
+    "sealing": sealing.rows,
     "importing": importing.rows,
     "catchup": catchup.rows,
     "feeding": feeding.rows,

@@ -92,15 +92,19 @@ def tokens_of(settings: Settings) -> Tokens:
     )
 
 
+def opening(purpose: Purpose = "demonstration") -> LedgerOpened:
+    """The first event of a ledger of the run."""
+    return LedgerOpened(
+        name="bench", origin="localhost/bench", purpose=purpose, rulebook=first_rulebook()
+    )
+
+
 @contextmanager
 def opened(database: Database, *, purpose: Purpose = "demonstration") -> Iterator[Desk]:
     """The desk of a ledger that has just been opened there."""
-    opening = LedgerOpened(
-        name="bench", origin="localhost/bench", purpose=purpose, rulebook=first_rulebook()
-    )
     with Ledger(database) as ledger:
         # A desk belongs to one loop; this one's ends here.
-        asyncio.run(Desk(ledger).open_ledger(opening, ACTOR))
+        asyncio.run(Desk(ledger).open_ledger(opening(purpose), ACTOR))
         yield Desk(ledger)
 
 

@@ -39,7 +39,10 @@ NONCE_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch: since when its key wraps, since when no longer, and when the key was destroyed."""
+    """One epoch: since when its key wraps, and when it was destroyed.
+
+    `retired_on`: since when nothing is wrapped under it any more; backups from before need it.
+    """
 
     number: int
     made_on: date
@@ -54,7 +57,10 @@ class Keyring(Protocol):
         """Every epoch there ever was, in order; the last one is in use. Empty: none was begun."""
 
     def begin(self, after: int, on: date) -> None:
-        """Retire epoch `after` (0: none) and begin the next; nothing if that was done already."""
+        """Begin the epoch after `after` (0: the first); nothing if that was done already."""
+
+    def retire(self, number: int, on: date) -> None:
+        """Note that nothing is wrapped under an older epoch any more."""
 
     def destroy(self, number: int, on: date) -> None:
         """Destroy the key of a retired epoch, for ever."""
@@ -92,20 +98,29 @@ class FileKeyring:
         with self._changing():
             if (self._epochs[-1].number if self._epochs else 0) != after:
                 return
-            if self._epochs:
-                self._epochs[-1] = replace(self._epochs[-1], retired_on=on)
             self._epochs.append(Epoch(after + 1, on))
             self._keys[after + 1] = self._random(KEY_BYTES)
             self._digests = self._digests or self._random(KEY_BYTES)
 
+    def retire(self, number: int, on: date) -> None:
+        """See `Keyring`."""
+        with self._changing():
+            at = self._at(number)
+            assert number != self._epochs[-1].number, "the epoch in use"
+            if self._epochs[at].retired_on is None:
+                self._epochs[at] = replace(self._epochs[at], retired_on=on)
+
     def destroy(self, number: int, on: date) -> None:
         """See `Keyring`."""
         with self._changing():
-            at = next(n for n, one in enumerate(self._epochs) if one.number == number)
-            assert self._epochs[at].retired_on is not None, "the epoch in use"
+            at = self._at(number)
+            assert self._epochs[at].retired_on is not None, "something may be wrapped under it"
             if self._epochs[at].destroyed_on is None:
                 self._epochs[at] = replace(self._epochs[at], destroyed_on=on)
             self._keys.pop(number, None)
+
+    def _at(self, number: int) -> int:
+        return next(n for n, one in enumerate(self._epochs) if one.number == number)
 
     def wrap(self, persons: Sequence[tuple[str, bytes]]) -> tuple[int, list[bytes]]:
         """See `Keyring`. Wrapped: the key's name ‖ nonce ‖ AES-256-GCM over person and epoch."""

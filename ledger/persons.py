@@ -2,8 +2,8 @@
 
 A key is made before it is needed, in a stock, so that sealing costs no commit of its own: of a
 process that ends, some keys are left that nobody uses. The keyring (`ledger/keyring.py`) wraps
-them: what the database holds opens nothing. A rotation is three steps, each of which may be
-repeated: begin an epoch, `rewrap` until nothing is left, and later `destroy`. Blocking; the one
+them: what the database holds opens nothing. The steps of a rotation may all be
+repeated (`ledger/rotation.py`). Blocking; the one
 user is `ledger/vault.py`. The tables are in `ledger/sql/0004_vault.sql`.
 """
 
@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -243,12 +243,21 @@ class Persons:
             )
             return str(rows[-1][0])
 
-    def destroy(self, epoch: int) -> bool:
-        """Destroy the key of a retired epoch unless something is still wrapped under it; whether.
+    def retire(self, epoch: int) -> bool:
+        """Note that nothing is wrapped under an older epoch; whether that is so.
 
         Raises SealingOff or Unavailable.
         """
-        keyring = self.keyring
+        return self._if_empty(epoch, self.keyring.retire)
+
+    def destroy(self, epoch: int) -> bool:
+        """Destroy the key of a retired epoch; whether nothing was wrapped under it.
+
+        Raises SealingOff or Unavailable.
+        """
+        return self._if_empty(epoch, self.keyring.destroy)
+
+    def _if_empty(self, epoch: int, act: Callable[[int, date], None]) -> bool:
         with self.connected() as connection, connection.transaction():
             # Whoever wraps reads the newest epoch under the same lock: none is wrapped meanwhile.
             connection.execute((self._lock % "pg_advisory_xact_lock").encode())
@@ -257,7 +266,7 @@ class Persons:
             )
             if left.rowcount:
                 return False
-            keyring.destroy(epoch, local_day(self._clock()))
+            act(epoch, local_day(self._clock()))
             return True
 
     def _share(self, connection: Connection) -> None:

@@ -2,11 +2,12 @@
 
 An event holds of a sealed text only who it concerns (a random reference) and a salted digest; the
 ciphertext lies in the vault under a key of that person. Once the key is gone, so are text and salt,
-and the digest says nothing any more (verifiable.md §4). From one random key of 32 bytes two are
-derived (HKDF-Expand, RFC 5869: the key is random already and needs no extraction), one for
-AES-256-GCM and one for the salts; `place` is event id ‖ 0 ‖ path, so that no ciphertext opens
-anywhere but where it was sealed:
+and the digest says nothing any more (verifiable.md §4). From one random key of 32 bytes 64 are
+derived (HKDF-Expand with SHA-512, RFC 5869: the key is random already and needs no extraction),
+the first half for AES-256-GCM and the second for the salts; `place` is event id ‖ 0 ‖ path, so
+that no ciphertext opens anywhere but where it was sealed:
 
+    encryption key ‖ salt key = HKDF-Expand(key, "chengxin sealing", 64 bytes)
     salt = HMAC-SHA-256(salt key, place)        digest = SHA-256(salt ‖ text in UTF-8)
     ciphertext = nonce ‖ AES-256-GCM(encryption key, nonce, text; associated data: place)
 
@@ -132,10 +133,10 @@ class PersonKey:
 
     def __init__(self, key: bytes) -> None:
         assert len(key) == KEY_BYTES
-        mac = hmac.new(key, digestmod="sha256")
-        self._cipher = AESGCM(_expanded(mac, b"chengxin sealing: encryption"))
+        both = hmac.new(key, b"chengxin sealing\x01", "sha512").digest()
+        self._cipher = AESGCM(both[:32])
         # Copied for each salt: unlike hmac.digest, an update of so few bytes keeps the GIL.
-        self._salts = hmac.new(_expanded(mac, b"chengxin sealing: salts"), digestmod="sha256")
+        self._salts = hmac.new(both[32:], digestmod="sha256")
 
     def salt(self, event_id: str, path: str) -> bytes:
         """The salt of the digest at a place."""
@@ -167,13 +168,6 @@ def digest_of(text: str, salt: bytes) -> str:
 
 def _place(event_id: str, path: str) -> bytes:
     return f"{event_id}\0{path}".encode()
-
-
-def _expanded(mac: hmac.HMAC, info: bytes) -> bytes:
-    """The first 32 bytes of HKDF-Expand; `mac` is keyed with the pseudorandom key."""
-    block = mac.copy()
-    block.update(info + b"\x01")
-    return block.digest()
 
 
 def pack(fields: Iterable[tuple[str, bytes]]) -> bytes:

@@ -146,7 +146,10 @@ class Factory(PostgresFactory):
 
 
 class Ledger(Application[str]):
-    """The log of one database: append through `appender`, read by position or by stream."""
+    """The log of one database: append through `appender`, read by position or by stream.
+
+    Without a `keyring` everything can be read but sealed texts, and none can be sealed.
+    """
 
     name = "chengxin"
 
@@ -158,7 +161,6 @@ class Ledger(Application[str]):
         random: Callable[[int], bytes] | None = None,
         keyring: Keyring | None = None,
     ) -> None:
-        """Without a `keyring` everything can be read but sealed texts, and none can be sealed."""
         self.database = database
         self.clock = clock
         self.random = random or Entropy()

@@ -9,7 +9,7 @@ all reads of the log work, and whatever needs a key raises SealingOff. What othe
 - `open(ids)`: the sealed texts of events, each with the salt that proves it;
 - `reference(kind, scope, text)`: the reference that stands for somebody, the same each time;
 - `forget(person)`: a person's key, every ciphertext and reference gone, in one transaction;
-- `persons.wrapped()`, `rewrap()`, `destroy()`: the steps of a rotation (`ledger/persons.py`).
+- `persons`: the keys themselves, and the steps of a rotation (`ledger/rotation.py`).
 
 Blocking but for `seal`; call them through `ledger.database.reading`. Why nothing is sealed for the
 erased: the append function looks, under the head row's lock, whether each person has a living key.
@@ -30,14 +30,12 @@ from ledger.envelope import Event
 from ledger.events import Data
 from ledger.keyring import Keyring
 from ledger.persons import Hand, Persons
-from ledger.private import Place, Private, groups, texts, with_groups
+from ledger.private import Place, groups, texts, with_groups
 from ledger.sealing import (
     NONCE_BYTES,
     Box,
-    Commitment,
     PersonKey,
     PlainText,
-    Sealed,
     digest_of,
     pack,
     unpack,
@@ -176,7 +174,7 @@ class Vault:
     def _sealed(self, event: Event, hand: Hand) -> tuple[Event, tuple[Box, ...]]:
         boxes: dict[str, list[tuple[str, bytes]]] = {}
 
-        def seal(place: Place) -> Private | None:
+        def seal(place: Place) -> dict[str, Any] | None:
             group = place.group
             given = list(texts(group))
             if group.person is not None:
@@ -186,15 +184,16 @@ class Vault:
             else:
                 return None
             box = boxes.setdefault(person, [])
-            changed: dict[str, Any] = {"person": person}
+            # As the bytes will have it: models would take as long as all the rest of the sealing.
+            written: dict[str, Any] = {"person": person}
             for name, text in given:
                 assert isinstance(text, PlainText), "sealed already"
                 path = f"{place.path}/{name}"
                 nonce = self._random(NONCE_BYTES)
                 digest, ciphertext = key.seal(text.text, event_id=event.id, path=path, nonce=nonce)
                 box.append((path, ciphertext))
-                changed[name] = Sealed(sealed=Commitment(person=person, digest=digest))
-            return group.model_copy(update=changed)
+                written[name] = {"sealed": {"digest": digest, "person": person}}
+            return written
 
         data = with_groups(event.data, seal)
         return replace(event, data=data), tuple(Box(p, pack(box)) for p, box in boxes.items())

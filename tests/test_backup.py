@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,11 @@ import pytest
 from api.demo.ledger import Plan, demonstrate
 from ledger.database import SERVICE_ROLE, Database
 from ledger.embedded import Embedded
+from ledger.envelope import decode
+from ledger.private import Remark
+from ledger.sealing import PlainText
+from ledger.store import Ledger
+from ledger.vault_errors import VaultKeyMissing
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
 from tests.serving import Served, positioned, problem, serving, wait_until
@@ -29,6 +34,7 @@ from tests.test_metrics import hold
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "operations.md"
 PROVIDERS = 30
+REMARK = "当事人当面签收，情绪激动"
 LAST = date(2026, 2, 27)
 """Before the day of the tests' clock."""
 SCHEMAS = ("ledger", "scores_1", "disclosure_1", "intake")
@@ -125,8 +131,15 @@ def restored(
     source, backup = databases(), tmp_path / "backup"
     run(demonstrate(source, Plan(LAST, PROVIDERS)))
     path = f"/v1/providers/{given.PROVIDER}/penalties"
-    body = given.penalty(incident="INC-BEFORE").model_dump(mode="json")
-    with serving(source, tmp_path / "keys", Clock(), new_ledger=new_ledger, opened=False) as served:
+    remark = Remark(text=PlainText(REMARK))
+    body = given.penalty(incident="INC-BEFORE", remark=remark).model_dump(mode="json")
+
+    def with_its_keys(database: Database, clock: Callable[[], datetime]) -> Ledger:
+        return new_ledger(database, clock, tmp_path / "keys")
+
+    with serving(
+        source, tmp_path / "keys", Clock(), new_ledger=with_its_keys, opened=False
+    ) as served:
         served.provide()
         position = positioned(served.post(path, body, idempotency_key="before"))
         hold(source, 2)
@@ -188,6 +201,22 @@ def test_a_restored_ledger_says_what_it_said_and_goes_on(restored: Restored, run
 def figures(served: Served) -> list[Any]:
     """What the projections' followers count."""
     return list(served.follower.figures.values())
+
+
+def test_sealed_text_is_read_after_the_restore_with_the_keys_and_not_without(
+    restored: Restored, clock: Clock, tmp_path: Path
+) -> None:
+    with new_ledger(restored.database, clock, restored.keys) as ledger:
+        event = decode(ledger.read_at([restored.position])[0].state)
+        (opened,) = ledger.vault.open([event.id])[event.id]
+        assert (opened.path, opened.text) == ("/remark/text", REMARK)
+    dump = (tmp_path / "backup" / "ledger.dump").read_bytes()
+    assert REMARK.encode() not in dump
+    with (
+        new_ledger(restored.database, clock, tmp_path / "no-keys") as ledger,
+        pytest.raises(VaultKeyMissing),
+    ):
+        ledger.vault.open([event.id])
 
 
 def test_a_restored_ledger_is_as_immutable_as_before(restored: Restored) -> None:

@@ -42,6 +42,8 @@ DOORS: dict[str, Kind] = {
     "GET /v1/feed": READ,
     "GET /v1/ledger": READ,
     "GET /v1/providers/{identifier}/accesses": READ,
+    "GET /v1/proposals": READ,
+    "GET /v1/providers/{identifier}/proposals/{id}": READ,
     "GET /v1/providers/{identifier}/case": READ,
     "GET /v1/providers/{identifier}/events": READ,
     "GET /v1/providers/{identifier}/score": READ,

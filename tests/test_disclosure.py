@@ -24,6 +24,7 @@ from projections.runner import advance
 from tests import given
 from tests.conftest import Clock, Run
 from tests.histories import Author, World, line_of, lines_of, second_tables, world_of
+from tests.officers import decided
 
 DAY_ENDED = date(2026, 3, 5)
 """`public_until` of what ends here: the first day on which it is no longer shown."""
@@ -203,7 +204,7 @@ def record_case(world: Recording, kind: str, state: str, number: int) -> Case:
     """Record an item and bring it into a state, all but what ends on 5 March."""
 
     def record(command: Data) -> Receipt:
-        return world.run(world.desk.record(given.PROVIDER, command, given.REGISTRAR))
+        return world.run(decided(world.desk, given.PROVIDER, command))
 
     command, words = command_for(kind, state, number)
     item = record(command)

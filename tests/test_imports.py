@@ -276,7 +276,7 @@ def test_a_mapping_tells_all_that_is_wrong_at_once(tmp_path: Path) -> None:
     )
     with pytest.raises(MappingError) as refused:
         load_mapping(path)
-    for why in ("m.toml", "names no column", "'fly'", "counterparty is missing"):
+    for why in ("m.toml", "names no column", "'fly'", "field contract is missing"):
         assert why in str(refused.value)
     for why in (
         "m.toml：",

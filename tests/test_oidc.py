@@ -494,9 +494,15 @@ def test_whoever_is_refused_learns_where_tokens_come_from(standing: Scene) -> No
 
 
 def test_nobody_can_make_us_name_another_server(standing: Scene) -> None:
+    """Another `Host` is refused before anything else; were it let in, the socket's own counts."""
     for path in ("/v1/feed", "/.well-known/oauth-protected-resource"):
         response = standing.served.client.get(path, headers={"Host": "evil.example"})
-        assert "evil" not in response.text + str(response.headers)
+        assert response.status_code >= 400
+        assert "evil" not in str(response.headers)
+    named = standing.served.client.get(
+        "/.well-known/oauth-protected-resource", headers={"Host": "localhost:1"}
+    )
+    assert named.json()["resource"] == f"http://127.0.0.1:{standing.served.port}"
 
 
 def test_a_challenge_says_what_is_missing(standing: Scene) -> None:

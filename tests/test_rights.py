@@ -26,11 +26,13 @@ from ledger.envelope import Event, new_id
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
+from ledger.provider import RecordComplaintOutcome
 from ledger.vocabulary import EVENT_TYPES
 from projections.outline import outline_of
 from projections.rights import RIGHTS, Reach, Whose
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
+from tests.officers import decided
 from tests.serving import Served, problem, serving
 from tests.test_api_feed import Stream
 from tests.test_disclosure import STATES, Case, record_case
@@ -65,6 +67,12 @@ WHOLE_FILE = {role for role, (sees, _) in TABLE.items() if sees.startswith("all 
     *("platform", "association"),
 }
 """Roles that may have all of a provider's file: for a provider, its own."""
+SEALED = {
+    **dict.fromkeys(("registrar", "case_officer", "legal_reviewer"), "all"),
+    **dict.fromkeys(("decision_maker", "auditor"), "all"),
+    "mediator": "disputes",
+}
+"""Roles that may have the sealed text of what they see; of acts the mediator gets none."""
 QUARANTINE = {"registrar": "own", "auditor": "all"}
 VISIBILITIES: dict[str, str] = {
     "access.recorded.v1": "party",
@@ -79,6 +87,9 @@ VISIBILITIES: dict[str, str] = {
     "obligation.fulfilled.v1": "public party",
     "obligation.fulfilment_revoked.v1": "public party",
     "penalty.imposed.v1": "public party",
+    "proposal.made.v1": "officers",
+    "proposal.refused.v1": "officers",
+    "proposal.withdrawn.v1": "officers",
     "provider.admitted.v1": "public",
     "provider.exited.v1": "public",
     "provider.registered.v1": "public",
@@ -115,9 +126,12 @@ RETRACTING = {
 LINES = {
     *("/v1/events/{position}", "/v1/providers/{identifier}/events"),
     *("/v1/providers/{identifier}/accesses", "/v1/feed"),
+    "/v1/events/{position}/sealed",
 }
 COMPUTED = {"/v1/providers/{identifier}/score", "/v1/providers/{identifier}/case"}
 ROWS = {"/v1/quarantine", "/v1/quarantine/{id}"}
+PROPOSALS = {"/v1/proposals", "/v1/providers/{identifier}/proposals/{id}"}
+"""For who sees everything; held to it in `tests/test_second_officer.py`."""
 SAME_FOR_ALL = {
     "/v1/disclosure/providers": "?q=示例",
     "/v1/disclosure/providers/{identifier}": "",
@@ -152,8 +166,8 @@ def readers() -> list[Who]:
         organisations = [OFFICE, OWN, STRANGER]
         if role == "provider":
             organisations = [OWN, OTHER]
-        elif whose == "always" and role in WHOLE_FILE:
-            organisations = [STRANGER]
+        elif whose == "always":
+            organisations = [STRANGER] if role in WHOLE_FILE else [OFFICE, OWN]
         found += [Who(role, one) for one in organisations]
     return found
 
@@ -247,8 +261,8 @@ class Author:
         self.desk = Desk(served.ledger)
 
     def record(self, command: Data, provider: str = OWN, actor: Actor = given.REGISTRAR) -> Receipt:
-        """Record a command."""
-        return self.run(self.desk.record(provider, command, actor))
+        """Record a command, of two officers if need be."""
+        return self.run(decided(self.desk, provider, command, actor))
 
 
 def about_the_provider(author: Author) -> None:
@@ -264,6 +278,16 @@ def about_the_provider(author: Author) -> None:
     author.run(author.desk.publish_rulebook(given.publish(), given.REGISTRAR))
 
 
+def proposed_in_vain(author: Author) -> None:
+    """What one officer asked for and another refused, or he himself took back."""
+
+    def give(command: Data, actor: Actor) -> Receipt:
+        return author.run(author.desk.record(OWN, command, actor))
+
+    for make, actor in ((given.refuse, given.SECOND), (given.take_back, given.REGISTRAR)):
+        give(make(give(given.listing(), given.REGISTRAR).id), actor)
+
+
 def recorded_by_others(author: Author) -> list[Case]:
     """A minor penalty that a platform recorded, and another's that it did not, later overturned."""
     minor = {"family": "LATE_RESPONSE", "category": "COMPLAINT", "severity": "S1"}
@@ -274,6 +298,20 @@ def recorded_by_others(author: Author) -> list[Case]:
         act = author.record(given.overturn(item.id), provider)
         found.append(Case("S1 penalty, overturned", False, item.position, [act.position], []))
     return found
+
+
+COMPLAINANT = "王某某"
+
+
+def complained(author: Author) -> Case:
+    """A complaint for the parties, with who complained sealed."""
+    receipt = author.record(
+        RecordComplaintOutcome.model_validate(
+            given.complaint().model_dump(exclude={"complainant"})
+            | {"complainant": {"name": COMPLAINANT}}
+        )
+    )
+    return Case("complaint with minor finding, as recorded", False, receipt.position, [], [])
 
 
 def looked_at(served: Served) -> None:
@@ -331,7 +369,8 @@ def whole(
         about_the_provider(author)
         every = [(kind, state) for kind, states in STATES.items() for state in states]
         cases = [record_case(author, *one, n) for n, one in enumerate(every, 1)]
-        cases += recorded_by_others(author)
+        proposed_in_vain(author)
+        cases += [*recorded_by_others(author), complained(author)]
         # Six days on: what ends by date on the fifth has ended.
         clock.set(2026, 3, 5, 2)
         for one in cases:
@@ -340,7 +379,7 @@ def whole(
         looked_at(served)
         served.follow()
         hidden = [word for one in cases if not one.shown for word in one.words]
-        yield Whole(served, told_of(served, cases), hidden)
+        yield Whole(served, told_of(served, cases), [*hidden, COMPLAINANT])
 
 
 def told_of(served: Served, cases: list[Case]) -> dict[int, Told]:
@@ -386,7 +425,7 @@ def test_every_address_is_in_the_matrix(whole: Whole) -> None:
         and "GET" in (route.methods or set())
         and not route.path.startswith("/static/")
     }
-    assert read == LINES | COMPUTED | ROWS | set(SAME_FOR_ALL) | NO_EVENTS
+    assert read == LINES | COMPUTED | ROWS | PROPOSALS | set(SAME_FOR_ALL) | NO_EVENTS
     written = {
         route.path
         for route in whole.served.app.routes
@@ -419,13 +458,34 @@ def test_what_a_reader_gets_by_every_door(whole: Whole, who: Who) -> None:
         check_stream(whole, who, provider)
         check_file(whole, who, provider)
     one_of_each = {
-        (one.type, one.envelope["visibility"], one.state, one.envelope["actororg"]): position
+        (
+            *(one.type, one.envelope["visibility"], one.state, one.envelope["actororg"]),
+            b'"sealed":{' in one.line,
+        ): position
         for position, one in told.items()
     }
     for position in one_of_each.values():
         answer, left = whole.get(f"/v1/events/{position}", who)
         assert answer.content == told[position].line_for(who), (who, position)
         assert left == told[position].beyond_public(who)
+    sealed_of_each = {
+        (one.type, b'"sealed":{' in one.line): position for position, one in told.items()
+    }
+    for position in sealed_of_each.values():
+        check_sealed(whole, who, position)
+
+
+def check_sealed(whole: Whole, who: Who, position: int) -> None:
+    """What is sealed in an event: only where the reader has its role's right to it."""
+    one = whole.told[position]
+    may = {"all": True, "disputes": one.type in DISPUTES}.get(SEALED.get(who.role, ""), False)
+    answer, left = whole.get(f"/v1/events/{position}/sealed", who)
+    if not may:
+        problem(answer, *REFUSED[bool(who.role)])
+        assert (COMPLAINANT in answer.text, left) == (False, 0)
+        return
+    is_sealed = b'"sealed":{' in one.line
+    assert (COMPLAINANT in answer.text, left) == (is_sealed, is_sealed)
 
 
 def check_feed(whole: Whole, who: Who) -> None:

@@ -33,6 +33,7 @@ TABLES: dict[str, dict[str, set[str]]] = {
             *("select", "insert", "update(suspended)", "update(fulfilled)", "update(repaired)"),
             *("update(overturned)", "update(removed)", "update(ended)"),
         },
+        "disclosure_1.proposals": {"select", "insert", "update(decided)"},
         "intake.recipes": {"select", "insert"},
         "intake.rows": {
             *("select", "insert", "update(state)", "update(problems)", "update(corrections)"),
@@ -49,6 +50,7 @@ TABLES: dict[str, dict[str, set[str]]] = {
         "scores_1.scores": {"select"},
         "disclosure_1.progress": {"select"},
         "disclosure_1.items": {"select"},
+        "disclosure_1.proposals": {"select"},
     },
     VAULT_ROLE: {
         "ledger_vault.chengxin_persons": {

@@ -121,7 +121,8 @@ def listed(served: Served) -> list[str]:
 def test_a_list_entry_takes_two_persons(
     served: Served, provider: str, first: Person, second: Person
 ) -> None:
-    body = given.listing().model_dump(mode="json")
+    body = given.listing().model_dump(mode="json", exclude_none=True)
+    body["evidence"] = [given.evidence().model_dump(mode="json", exclude_none=True)]
     response = first.post(f"/v1/providers/{provider}/listings", body)
     receipt = response.json()
     path = f"/v1/providers/{provider}/proposals/{receipt['id']}"

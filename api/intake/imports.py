@@ -21,6 +21,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from hmac import compare_digest
 
 from api.intake.block import Block
 from api.intake.holding import Holding, Kept, leave, set_apart
@@ -175,7 +176,7 @@ class Import:
             digest, position = keys.get((one.key.subject, one.key.key), (b"", 0))
             if not digest:
                 left.append(one)
-            elif digest == one.key.digest:
+            elif compare_digest(digest, one.key.digest):
                 waiting.recorded_at[position] = one.data
             else:
                 self._account.refuse_by(waiting.row, KeyReused(key=one.key.key))

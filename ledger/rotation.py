@@ -1,0 +1,80 @@
+"""When the vault's keys are changed and destroyed, and the steps that do it.
+
+An epoch's key wraps new persons for so many days. Then the next one begins, all living keys are
+wrapped anew, and from the day on which that is done only backups still need the old key. When the
+last of them is gone, the key is destroyed, and with it whatever those backups held of somebody who
+was erased since. A crash anywhere is mended by doing the same again: what is done already changes
+nothing. Knows days and no tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+
+from ledger.keyring import Epoch
+from ledger.persons import Persons
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How many days an epoch's key wraps new persons, and how many days backups are kept."""
+
+    epoch_days: int
+    backup_days: int
+
+    def ends_on(self, epoch: Epoch) -> date:
+        """The day on which the next epoch is due."""
+        return epoch.made_on + timedelta(days=self.epoch_days)
+
+    def dies_on(self, epoch: Epoch) -> date:
+        """The day on which the key is destroyed; while it wraps, the last day that may be.
+
+        A backup of the day of retirement may still need it.
+        """
+        retired = epoch.retired_on or self.ends_on(epoch)
+        return epoch.destroyed_on or retired + timedelta(days=self.backup_days + 1)
+
+
+def last_key_dies_on(epochs: Sequence[Epoch], terms: Terms) -> date | None:
+    """The day from which no backup opens anything of whoever is erased today."""
+    days = [terms.dies_on(one) for one in epochs if one.destroyed_on is None]
+    return max(days, default=None)
+
+
+def steps_due(
+    persons: Persons, terms: Terms, today: date, *, at_once: bool = False
+) -> Iterator[Callable[[], object]]:
+    """What is to be done now, each step in its order and short; nothing where no key was made.
+
+    `at_once`: the next epoch begins whether or not it is due. A step raises VaultKeyMissing or
+    Unavailable; whoever goes through them may stop anywhere.
+    """
+    epochs = persons.keyring.epochs()
+    if not epochs:
+        return
+    newest = epochs[-1]
+    if at_once or today >= terms.ends_on(newest):
+        yield partial(persons.keyring.begin, newest.number, today)
+    if len(persons.keyring.epochs()) > 1:
+        # Also after the last one was retired: a restored backup is wrapped as it was then.
+        yield from _rewrapping(persons)
+    for one in persons.keyring.epochs()[:-1]:
+        if one.retired_on is None:
+            yield partial(persons.retire, one.number)
+    for one in persons.keyring.epochs():
+        if one.retired_on and not one.destroyed_on and today >= terms.dies_on(one):
+            yield partial(persons.destroy, one.number)
+
+
+def _rewrapping(persons: Persons) -> Iterator[Callable[[], object]]:
+    last: list[str | None] = [None]
+
+    def rewrap() -> None:
+        last[0] = persons.rewrap() if last[0] is None else persons.rewrap(after=last[0])
+
+    yield rewrap
+    while last[0] is not None:
+        yield rewrap
