@@ -89,7 +89,6 @@ def twisted(token: str, other: str) -> Iterator[tuple[str, str]]:
         for end in ("", signature, "AA"):
             yield f"header {head}, {end[:2]}", f"{encoded(head)}.{claims}.{end}"
     for text in (
-        "",
         ".",
         "..",
         "...",
