@@ -18,6 +18,7 @@ from ledger.access import AccessDoor, AccessRecorded, access_stream
 from ledger.envelope import Event, new_id, new_nonce
 from ledger.errors import LedgerError, Unavailable
 from ledger.handle import entry_of
+from ledger.identity import Actor
 from ledger.store import Ledger
 from projections.disclosure import Look
 
@@ -50,6 +51,19 @@ class Accesses:
         as_of: date | None = None,
     ) -> None:
         """Record that a range is about to be given out. Raises Unavailable."""
+        await self.of_actor(claims.actor, door, first, last, subject=subject, as_of=as_of)
+
+    async def of_actor(
+        self,
+        actor: Actor,
+        door: AccessDoor,
+        first: int,
+        last: int | None,
+        *,
+        subject: str | None = None,
+        as_of: date | None = None,
+    ) -> None:
+        """The same for somebody who is at the machine itself. Raises Unavailable."""
         now, random = self._ledger.clock(), self._ledger.random
         id = new_id(now, random(10))
         event = Event(
@@ -57,7 +71,7 @@ class Accesses:
             stream=access_stream(subject, id),
             version=1,
             data=AccessRecorded(door=door, first=first, last=last, as_of=as_of),
-            actor=claims.actor,
+            actor=actor,
             nonce=new_nonce(random(16)),
             subject=subject,
         )

@@ -35,6 +35,10 @@ from api.health import Health
 from api.metrics import Metrics
 from api.pages import Pages
 from api.pages import routes as page_routes
+from api.person_copy import MODELS as COPY_MODELS
+from api.person_copy import Copies
+from api.person_json import MODELS as PERSON_MODELS
+from api.person_routes import PersonRoutes
 from api.proposals import MODELS as PROPOSAL_MODELS
 from api.proposals import ProposalRoutes
 from api.quarantine_routes import MODELS as QUARANTINE_MODELS
@@ -52,8 +56,12 @@ from api.titles import TITLES
 from api.traffic import Traffic
 from api.writes import WRITES
 from ledger.database import reading
+from ledger.docket import Docket
+from ledger.erasing import Erasures
 from ledger.figures import Folds
 from ledger.handle import Desk
+from ledger.marks import Marks
+from ledger.rotation import Terms
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
@@ -81,6 +89,8 @@ MODELS: Sequence[type[BaseModel]] = (
     *delivery.MODELS,
     *QUARANTINE_MODELS,
     *PROPOSAL_MODELS,
+    *PERSON_MODELS,
+    *COPY_MODELS,
 )
 """What requests bring and routes answer, but for what is in `api/answers.py`."""
 GRACE_SECONDS = 10
@@ -104,9 +114,6 @@ def create_app(
     sheets = Sheets(ledger, scores, disclosure)
     pages = Pages(sheets, rulebooks=scores.rulebooks, clock=clock)
     accesses = Accesses(ledger)
-    reads = read_routes(
-        ledger, tail, scores, disclosure, sheets, accesses, callers=callers, clock=clock
-    )
     lag = settings.ready_lag_events
     health = Health(ledger, tail, scores=scores, disclosure=disclosure, ready_lag_events=lag)
     quarantine = QuarantineRoutes(
@@ -131,10 +138,13 @@ def create_app(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
             *commands.routes(callers=callers, max_body_bytes=settings.max_body_bytes),
-            *reads,
+            *read_routes(
+                ledger, tail, scores, disclosure, sheets, accesses, callers=callers, clock=clock
+            ),
             feed.route(),
             Deliveries(settings, callers=callers).route(),
             *quarantine.routes(),
+            *person_routes(ledger, settings, accesses, callers=callers, clock=clock),
             *health.routes(),
             metrics.route(),
             resource.route([] if callers is None else callers.issuers),
@@ -188,6 +198,29 @@ def read_routes(
     )
     proposals = ProposalRoutes(Proposals(ledger), accesses=accesses, callers=callers, clock=clock)
     return [*reads.routes(), *record.routes(), sealed.route(), *proposals.routes()]
+
+
+def person_routes(
+    ledger: Ledger,
+    settings: Settings,
+    accesses: Accesses,
+    *,
+    callers: Callers | None,
+    clock: Callable[[], datetime],
+) -> list[Operation]:
+    """The routes of persons."""
+    keys = settings.keys()
+    erasures = Erasures(ledger, None if keys is None else Docket(keys), clock=clock)
+    persons = PersonRoutes(
+        erasures,
+        Copies(ledger, erasures, clock=clock),
+        Marks(ledger),
+        terms=Terms(settings.key_epoch_days, settings.backup_days),
+        accesses=accesses,
+        callers=callers,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    return persons.routes()
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from api import apikey_commands, exchange, keys, operate, proposal_commands, upkeep
+from api import apikey_commands, exchange, keys, operate, person_commands, proposal_commands, upkeep
 from api.options import DataDir, Json, keyring_of, settings_of, tokens_of
 from api.roles import ROLES
 from api.settings import Settings
@@ -55,6 +55,14 @@ app.add_typer(
     proposal_commands.app,
     name="proposals",
     help=words("What awaits a second officer.", "待另一名工作人员决定的提请。"),
+)
+app.add_typer(person_commands.app)
+app.add_typer(
+    person_commands.persons,
+    name="person",
+    help=words(
+        "Requests of persons: find, copy, release, show.", "个人请求：查找、副本、解除暂缓、查看。"
+    ),
 )
 
 
@@ -135,8 +143,8 @@ def token(
     if ref is None:
         tell(
             words(
-                "This token counts as a new person; --person NAME keeps one reference for a name.",
-                "此令牌视为一名新的人员；用 --person 名称 可使同一名称始终对应同一编号。",
+                "This token names no person, so decides nothing that needs two; see --person NAME.",
+                "此令牌未指明人员，不能办理须由两人决定的事项；请以 --person 名称 指明。",
             )
         )
     if not as_json:

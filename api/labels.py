@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ledger.clauses import Named
 from ledger.errors import Words
-from ledger.rulebook import Named, Rulebook
+from ledger.rulebook import Rulebook
 
 FIELDS: dict[str, Words] = {
     "agreement": Words("agreement", "合同内容"),

@@ -43,6 +43,7 @@ TAGS = [
     {"name": "disclosure", "description": "公示 · What the public may see now."},
     {"name": "feed", "description": "事件流 · Follow the log."},
     {"name": "quarantine", "description": "待核 · Rows that only a person can answer."},
+    {"name": "persons", "description": "个人信息 · Found, copied, erased: for privacy officers."},
     {"name": "operations", "description": "运行状况 · Is it well?"},
 ]
 BEARER: dict[str, list[str]] = {"bearer": []}

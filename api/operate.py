@@ -16,7 +16,16 @@ import typer
 from pydantic import ValidationError
 
 from api.keys import terms_of
-from api.options import OPERATOR, DataDir, Json, keyring_of, run, settings_of, tokens_of
+from api.options import (
+    OPERATOR,
+    DataDir,
+    Json,
+    docket_of,
+    keyring_of,
+    run,
+    settings_of,
+    tokens_of,
+)
 from api.start import interruptible
 from api.terminal import USAGE, Meter, fail, put_json, tell, words
 from ledger.calendar import local_day
@@ -213,6 +222,7 @@ def serve(
                     database,
                     clock=system_clock,
                     keyring=keyring_of(settings),
+                    docket=docket_of(settings),
                     terms=terms_of(settings),
                 )
                 serve_until_told(
@@ -249,6 +259,7 @@ def worker(data_dir: DataDir = None) -> None:
                     database,
                     clock=system_clock,
                     keyring=keyring_of(settings),
+                    docket=docket_of(settings),
                     terms=terms_of(settings),
                 )
                 labour(house, ending=ending)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from api.settings import PREFIX, Settings
 from api.terminal import USAGE, fail, words
+from ledger.docket import Docket
 from ledger.keyring import FileKeyring
 from ledger.store import system_clock
 
@@ -75,6 +76,12 @@ def keyring_of(settings: Settings) -> FileKeyring | None:
     """The vault's keys; None where no folder of keys is named. Raises KeyFileError."""
     folder = settings.keys()
     return None if folder is None else FileKeyring(folder)
+
+
+def docket_of(settings: Settings) -> Docket | None:
+    """Where decisions to erase stand; None where no key folder is named. Raises KeyFileError."""
+    folder = settings.keys()
+    return None if folder is None else Docket(folder)
 
 
 def tokens_of(settings: Settings) -> Any:

@@ -26,7 +26,7 @@ from api import unadmitted
 from api.bearer import flaw_of
 from api.roles import ROLES
 from ledger.errors import NotAllowed, Words
-from ledger.identity import Actor
+from ledger.identity import Actor, nobody
 from ledger.keyfile import KeyFileError, key_file, private_folder
 from projections.rights import Reader
 
@@ -140,7 +140,7 @@ class Tokens:
     def issue(
         self, *, role: str, organisation: str, ref: str | None = None, hours: int = 12
     ) -> str:
-        """A token good from now on for `hours`; `ref` is drawn where none is given.
+        """A token good from now on for `hours`; without `ref` it names nobody (`nobody`).
 
         Raises NoToken for a role, organisation or reference that no token may carry.
         """
@@ -154,7 +154,7 @@ class Tokens:
             "jti": str(_uuid(self._random)),
             "role": role,
             "org": organisation,
-            "ref": ref or str(_uuid(self._random)),
+            "ref": ref or nobody(self._random(16)),
         }
         why = _flaw(claims)
         if why is not None:

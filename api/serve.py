@@ -23,14 +23,19 @@ from typing import Any, TypeVar
 from api.app import create_app, make_server
 from api.callers import Callers
 from api.options import run as run_to_end
+from api.promises import keep_promises
 from api.reach import Reach
 from api.settings import Settings
 from api.terminal import INTERRUPTED, words
 from api.worker import work
 from ledger.calendar import local_day
 from ledger.database import Database
+from ledger.docket import Docket
+from ledger.erasing import Erasures
+from ledger.forgetting import Forgetting
 from ledger.handle import Desk
 from ledger.keyring import Keyring
+from ledger.marks import Marks
 from ledger.rotation import Terms
 from ledger.store import Ledger
 from ledger.tail import Tail
@@ -139,12 +144,16 @@ class House:
         *,
         clock: Callable[[], datetime],
         keyring: Keyring | None,
+        docket: Docket | None,
         terms: Terms,
     ) -> None:
         self.terms = terms if keyring is not None else None
         self.ledger = Ledger(database, clock=clock, keyring=keyring)
         self.tail = Tail(database)
         self.clock = self.tail.bounded(clock)
+        self.erasures = Erasures(self.ledger, docket, clock=self.clock)
+        self.marks = Marks(self.ledger) if keyring else None
+        self.forgetting = Forgetting(self.ledger, self.tail, clock=self.clock)
         self.scores = Scores(self.ledger)
         self.disclosure = Disclosure(self.ledger)
         self.follower = Follower(
@@ -163,6 +172,10 @@ class House:
             stack.enter_context(self.ledger)
             self.tail.start()
             stack.callback(self.tail.stop)
+            # Before anything is served: a restored backup holds what was erased since.
+            self.erasures.resume()
+            self.forgetting.start()
+            stack.callback(self.forgetting.stop)
             if follow:
                 self.follower.start()
                 stack.callback(self.follower.stop)
@@ -196,6 +209,8 @@ def serve(
         clock=house.clock,
         folds=house.follower.figures,
     )
+    if callers is not None:
+        house.forgetting.told.append(callers.forget)
     server = make_server(app, settings)
     # Signals are ours: uvicorn would raise them once more when it has stopped.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
@@ -210,8 +225,7 @@ def serve(
         if server.started and not ending.asked:
             announce()
         if with_worker and server.started:
-            duties = work(app.state.desk, house.disclosure, clock=house.clock, terms=house.terms)
-            others.append(asyncio.create_task(duties))
+            others += [asyncio.create_task(one) for one in duties(house, app.state.desk)]
         await serving
         for one in others:
             one.cancel()
@@ -229,4 +243,17 @@ def serve(
 def labour(house: House, *, ending: Ending) -> None:
     """Do what a worker does until a signal ends it. Raises KeyboardInterrupt then."""
     with house.living(ending, follow=True):
-        ending.run(work(Desk(house.ledger), house.disclosure, clock=house.clock, terms=house.terms))
+        ending.run(all_of(duties(house, Desk(house.ledger))))
+
+
+def duties(house: House, desk: Desk) -> list[Coroutine[Any, Any, None]]:
+    """What a worker does beside following the log; each for ever."""
+    return [
+        work(desk, house.disclosure, clock=house.clock, terms=house.terms),
+        keep_promises(house.erasures, house.marks, clock=house.clock),
+    ]
+
+
+async def all_of(duties: list[Coroutine[Any, Any, None]]) -> None:
+    """All of them beside each other; ends by cancellation."""
+    await asyncio.gather(*duties)

@@ -161,6 +161,15 @@ TITLES: dict[str, Title] = OF_PROPOSALS | {
     "event-too-large": _title("Event too large", "事件过大", MEND),
     "person-erased": _title("Person erased", "人员资料已删除", NOTHING),
     "not-the-counterparty": _title("Not the counterparty", "并非合同相对方", MEND),
+    "unknown-person": _title(
+        "Unknown person",
+        "人员不存在",
+        Words(
+            "Find the person first: `chengxin person find`, or POST /v1/persons/search.",
+            "请先查找该人员：`chengxin person find`，或 POST /v1/persons/search。",
+        ),
+    ),
+    "person-not-held": _title("Not on hold", "未处于暂缓删除状态", NOTHING),
     "sealing-off": _title(
         "No vault keys",
         "没有保险库密钥",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from ledger.rulebook import Clock
+from ledger.clauses import Clock
 from ledger.status import STATUS_NAMES
 
 MINUS = "\N{MINUS SIGN}"

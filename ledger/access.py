@@ -17,11 +17,21 @@ from ledger.events import Data, Visibility
 from ledger.fields import Day
 
 AccessDoor = Literal[
-    "EVENT", "EVENTS", "FEED", "STREAM", "SCORE", "CASE", "QUARANTINE", "SEALED", "PROPOSALS"
+    "EVENT",
+    "EVENTS",
+    "FEED",
+    "STREAM",
+    "SCORE",
+    "CASE",
+    "QUARANTINE",
+    "SEALED",
+    "PROPOSALS",
+    "PERSON",
 ]
 """Which door gave it out: one event, the events of a provider, the feed (pulled, or as a stream
 without end), the full score, the case it is computed from, rows in quarantine, the sealed text of
-one event, proposals (of no single provider: in the record of its file it would find them)."""
+one event, proposals (of no single provider: in the record of its file it would find them), what is
+sealed of one person (sought, or copied)."""
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import StringConstraints
 from stdnum.cn import uscc
@@ -159,6 +160,8 @@ OPERATOR_REF = "00000000-0000-4000-8000-000000000000"
 """The reference of an operator, who acts for the system and not for a person."""
 WORKER_REF = "00000000-0000-0000-0000-000000000000"
 """The reference of the worker, which records what the passing of time makes due."""
+NOBODYS = "8"
+"""The version (RFC 9562: custom) of the references of bearers of whom nobody knows who they are."""
 ACTOR = (
     ("organisation", re.compile(r"[A-Z0-9][A-Z0-9-]{1,59}")),
     ("role", re.compile(r"[a-z][a-z_]{1,29}")),
@@ -180,10 +183,19 @@ class Actor:
 
     @property
     def is_person(self) -> bool:
-        """Whether the reference stands for a person, and not for the operator or the worker."""
-        return self.ref not in (OPERATOR_REF, WORKER_REF)
+        """Whether the reference stands for a person: not the operator, the worker, or nobody."""
+        return self.ref not in (OPERATOR_REF, WORKER_REF) and self.ref[14] != NOBODYS
 
     def __post_init__(self) -> None:
         for name, pattern in ACTOR:
             if pattern.fullmatch(getattr(self, name)) is None:
                 raise ValueError(f"actor: {name} {getattr(self, name)!r} is not {pattern.pattern}")
+
+
+def nobody(random: bytes) -> str:
+    """A reference for a bearer of whom nobody knows who it is, from sixteen random bytes.
+
+    It tells one token from another, and from a person: who bears two such tokens is not two people.
+    """
+    drawn = str(UUID(bytes=random, version=4))
+    return f"{drawn[:14]}{NOBODYS}{drawn[15:]}"

@@ -1,8 +1,9 @@
 """The rulebook stream: which rules are in force on which day, and how a ledger is opened.
 
-A rulebook is data in three parts: `scoring` (the scale, `ledger/scale.py`), `items` (what a finding
-may be, who may decide it, how long it is shown) and `clocks` (periods). No period and no number
-of points stands in code. Source of the first one: `docs/rulebook.md`.
+A rulebook is data in four parts: `scoring` (the scale, `ledger/scale.py`), `items` (what a finding
+may be, who may decide it, how long it is shown), `clocks` (periods) and `privacy` (why personal
+data is erased or kept, `ledger/privacy.py`). No period and no number of points stands in code.
+Source of the first one: `docs/rulebook.md`.
 """
 
 from __future__ import annotations
@@ -17,34 +18,22 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ledger import errors
 from ledger.calendar import add_months
+from ledger.clauses import Clock, Named, Part
 from ledger.envelope import Event
 from ledger.events import Data, LedgerOpened, RulebookPublished
-from ledger.fields import Code, Day, Version, clean
+from ledger.fields import Code, Day, Version
+from ledger.privacy import Privacy, contradictions
 from ledger.scale import SEVERITIES, InvalidScale, Scale, Scales, parse_scale, shown
 
-Phrase = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(clean)]
 PLAIN = re.compile(r"-?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEEPEST = 8
 SHORTEST_NOTICE = timedelta(days=2)
 """Whole days between, so that no fact is recorded under the rules that a rulebook replaces: a day
 may already have begun, and a process may have read the rulebooks a minute ago."""
-
-
-class Part(BaseModel):
-    """A part of a rulebook."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Named(Part):
-    """Something a reader sees by name, never by code."""
-
-    zh: Phrase
-    en: Phrase
 
 
 class Family(Named):
@@ -59,7 +48,7 @@ class Family(Named):
 class Merit(Named):
     """A kind of merit; `issuers` empty means that any issuer may grant it."""
 
-    issuers: list[Code] = []
+    issuers: list[Code] = Field(default=[])
 
 
 class Severity(Named):
@@ -88,13 +77,6 @@ class Items(Part):
     issuers: dict[Code, IssuerKind]
     breach_issuers: dict[Code, Code]
     mitigations: dict[Code, Named]
-
-
-class Clock(Part):
-    """A period: a count of days, working days, or months."""
-
-    count: Annotated[int, Field(ge=0, le=3660)]
-    unit: Literal["days", "working_days", "months"]
 
 
 class Clocks(Part):
@@ -144,6 +126,8 @@ class Rulebook(Part):
     scoring: dict[str, Any]
     items: Items
     clocks: Clocks
+    privacy: Privacy | None = None
+    """What earlier rulebooks said nothing about; nobody can be erased under one that does not."""
 
     @cached_property
     def scale(self) -> Scale:
@@ -170,6 +154,7 @@ def parse_rulebook(obj: object) -> Rulebook:
             reasons += scale_error.reasons
         raise errors.InvalidRulebook(version=version, reasons="; ".join(reasons)) from error
     reasons = _contradictions(book) + _not_plain(book.scoring)
+    reasons += contradictions(book.privacy) if book.privacy else []
     try:
         scale = book.scale
     except InvalidScale as error:

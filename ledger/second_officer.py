@@ -1,7 +1,8 @@
 """Two officers on one decision: who may propose, who may decide, and what the log proves of it.
 
 A second officer is another person, not another token: persons are told apart by `actorref` alone.
-Neither the operator nor the worker is a person. Nobody decides on the overturning of what they
+Neither the operator nor the worker is a person,
+nor is who bears a token that names nobody. Nobody decides on the overturning of what they
 recorded themselves (domain.md §2: nobody decides an objection to their own record). The rules are
 applied by `provider.decide`, so that they bind whoever calls the desk; `breaches` finds in any log
 what they forbid, and needs nothing but the log.

@@ -41,3 +41,18 @@ class SealBroken(LedgerError):
     code = "seal-broken"
     status = 500
     zh = "事件 {event} 中封存的文本 {path} 与封存时不符。"
+
+
+class UnknownPerson(LedgerError):
+    """There is no person {person} in this ledger."""
+
+    code = "unknown-person"
+    status = 404
+    zh = "本账本没有编号为 {person} 的人员。"
+
+
+class PersonNotHeld(LedgerError):
+    """No erasure of person {person} is on hold, so there is no hold to end."""
+
+    code = "person-not-held"
+    zh = "人员 {person} 的删除请求未被暂缓，无可解除。"

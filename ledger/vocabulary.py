@@ -1,21 +1,22 @@
 """The event types by their stable names, and the JSON Schema of each.
 
 Knows which models are events; what they mean is said where they are written (`ledger/events.py`,
-`ledger/qualification.py`, `ledger/referral.py`, `ledger/access.py`, `ledger/proposal.py`).
+`ledger/qualification.py`, `ledger/referral.py`, `ledger/access.py`, `ledger/proposal.py`,
+`ledger/erasure.py`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ledger import access, events, proposal, qualification, referral
+from ledger import access, erasure, events, proposal, qualification, referral
 from ledger.events import Data
 
 SCHEMA_PREFIX = "urn:chengxin:schema:"
 
 
 def _named() -> dict[str, type[Data]]:
-    modules = (events, qualification, referral, access, proposal)
+    modules = (events, qualification, referral, access, proposal, erasure)
     models = [one for each in modules for one in vars(each).values() if isinstance(one, type)]
     named = {one.type: one for one in models if issubclass(one, Data) and one.type}
     return dict(sorted(named.items()))

@@ -25,7 +25,8 @@ TAIL_BYTES = 512
 class Outline(NamedTuple):
     """Who recorded an event, of which type, about whom, for how wide an audience.
 
-    `target`: the id of the event that it works on; `on`: that event's own outline, where known.
+    `target`: the id of the event that it works on, or proposes to work on; `on`: that event's
+    own outline, where known.
     """
 
     type: str

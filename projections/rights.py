@@ -122,6 +122,7 @@ OPEN = frozenset(
         "provider.suspended.v1",
         "provider.resumed.v1",
         "provider.exited.v1",
+        "person.erased.v1",
     }
 )
 """What is no item and no act on one, and shown where the event itself is public."""

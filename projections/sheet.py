@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from ledger.calendar import local_day
+from ledger.clauses import Named
 from ledger.fields import UNPRINTABLE
-from ledger.rulebook import Named, Rulebook, Rulebooks
+from ledger.rulebook import Rulebook, Rulebooks
 from ledger.store import Ledger
 from projections.disclosure import Disclosure
 from projections.forecast import score_and_falls

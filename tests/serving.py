@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 from fastapi import FastAPI
@@ -60,7 +61,9 @@ class Served:
     def token(self, role: str = "registrar", organisation: str | None = None) -> str:
         """A token of a role; of the organisation that the tests use for it."""
         return self.tokens.issue(
-            role=role, organisation=organisation or ORGANISATIONS.get(role, "CN-REG-1")
+            role=role,
+            organisation=organisation or ORGANISATIONS.get(role, "CN-REG-1"),
+            ref=str(uuid4()),
         )
 
     def bearer(self, role: str | None = "registrar", **more: str) -> dict[str, str]:

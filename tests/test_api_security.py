@@ -476,3 +476,14 @@ def test_who_is_held_to_a_scope_gets_in_only_there(
                 assert problem(response, 403, "scope-missing")["facts"]["scope"] == scope
         # What is open to everybody asks nobody.
         assert served.get("/v1/ledger", "registrar").status_code == 200
+
+
+def test_a_token_that_names_nobody_is_no_officer(tokens: Tokens) -> None:
+    """Two tokens of one person would otherwise be two people (`chengxin token` without a name)."""
+    drawn = [
+        tokens.verify(tokens.issue(role="registrar", organisation="CN-REG-1")).actor for _ in "12"
+    ]
+    assert drawn[0] != drawn[1]
+    assert not any(one.is_person for one in drawn)
+    named = tokens.verify(tokens.issue(role="registrar", organisation="CN-REG-1", ref=REF)).actor
+    assert named.is_person

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from api import budgets
 from api.budgets import BUDGETS, COMPLAINT, FREE, IMPORT, PAGE, READ, WRITE, Kind, kind_of
 from api.front import Front, networks_of
+from api.person_routes import ACTS as OF_PERSONS
 from api.quarantine_routes import ACTS
 from api.settings import Settings
 from api.writes import WRITES
@@ -42,8 +43,6 @@ DOORS: dict[str, Kind] = {
     "GET /v1/feed": READ,
     "GET /v1/ledger": READ,
     "GET /v1/providers/{identifier}/accesses": READ,
-    "GET /v1/proposals": READ,
-    "GET /v1/providers/{identifier}/proposals/{id}": READ,
     "GET /v1/providers/{identifier}/case": READ,
     "GET /v1/providers/{identifier}/events": READ,
     "GET /v1/providers/{identifier}/score": READ,
@@ -51,8 +50,11 @@ DOORS: dict[str, Kind] = {
     "GET /v1/quarantine/{id}": READ,
     "GET /v1/schemas": READ,
     "GET /v1/schemas/{type}": READ,
+    "GET /v1/persons/{person}/copy": READ,
+    "GET /v1/proposals": READ,
+    "GET /v1/providers/{identifier}/proposals/{id}": READ,
     "POST /v1/imports": IMPORT,
-    **{f"POST {one.path}": WRITE for one in (*WRITES, *ACTS)},
+    **{f"POST {one.path}": WRITE for one in (*WRITES, *ACTS, *OF_PERSONS)},
 }
 """Each door and what it takes from, written down a second time."""
 

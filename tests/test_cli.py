@@ -280,7 +280,7 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path: Path) -> None:
 def test_a_token_is_what_was_asked_for(chengxin: Chengxin, tmp_path: Path) -> None:
     done = chengxin("token", "--role", "auditor", "--org", "CN-AUDIT-1", "--hours", "2")
     assert done.returncode == 0
-    assert re.fullmatch("This token counts as a new person; --person .*\n", done.stderr)
+    assert re.fullmatch("This token names no person, .* --person NAME\\.\n", done.stderr)
     tokens = Tokens(
         tmp_path / "keys", issuer="chengxin", audience="chengxin-ledger", clock=system_clock
     )

@@ -39,7 +39,8 @@ from ledger.events import Data
 from ledger.proposal import NEEDS_TWO
 from tests import given
 from tests.conftest import Clock, new_ledger
-from tests.serving import Served, serving
+from tests.serving import Served, positioned, serving
+from tests.test_persons_api import complain
 from tests.test_quarantine import HEADER
 from tests.test_quarantine_api import take
 
@@ -114,6 +115,7 @@ class Known(NamedTuple):
     facts: Mapping[str, list[str]]
     rows: Mapping[str, int]
     proposals: Mapping[str, str]
+    persons: Mapping[str, str]
 
 
 BODIES: dict[str, Json] = {
@@ -208,7 +210,20 @@ def fill(served: Served) -> Known:
     }
     proposals = propose(served, main)
     facts["proposals"] += proposals.values()
-    return Known([*given.PROVIDERS[:5], *more], subjects, facts, hold(served), proposals)
+    known = ([*given.PROVIDERS[:5], *more], subjects, facts, hold(served), proposals)
+    return Known(*known, persons_of(served))
+
+
+def persons_of(served: Served) -> dict[str, str]:
+    """Somebody for each request about a person; the one to be released is held."""
+    fields = given.contract().model_dump(mode="json", exclude_none=True, exclude={"counterparty"})
+    body = fields | {"agreement": {"client": "示例品牌有限公司", "title": "代运营合同"}}
+    at = positioned(served.post(f"/v1/providers/{given.PROVIDERS[0]}/contracts", body))
+    held = served.get(f"/v1/events/{at}", "auditor").json()["data"]["counterparty"]
+    asked = {"ground": "CONSENT_WITHDRAWN"}
+    answer = served.post(f"/v1/persons/{held}/erasure", asked, "privacy_officer")
+    assert answer.status_code == 202, answer.text
+    return {"copy": complain(served), "erasure": complain(served), "release": held}
 
 
 def named(document: Json, known: Known) -> Json:
@@ -224,6 +239,8 @@ def named(document: Json, known: Known) -> Json:
                     subject = known.subjects.get(last, given.PROVIDER)
                     main = is_act or is_proposal
                     parameter["example"] = given.PROVIDER if main else subject
+                elif parameter["name"] == "person":
+                    parameter["example"] = known.persons[last]
                 elif parameter["name"] == "id" and is_act:
                     parameter["example"] = known.facts[last][0]
                 elif parameter["name"] == "id" and is_proposal:

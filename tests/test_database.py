@@ -34,6 +34,7 @@ MIGRATIONS = [
     "0005_access.sql",
     "0006_append.sql",
     "0007_rights.sql",
+    "0008_erasure.sql",
 ]
 
 

@@ -436,10 +436,11 @@ def test_every_type_is_an_item_a_change_or_has_its_audience() -> None:
     about_the_provider = {
         *("ledger.opened.v1", "rulebook.published.v1", "provider.registered.v1"),
         *("provider.admitted.v1", "provider.suspended.v1", "provider.resumed.v1"),
-        "provider.exited.v1",
+        *("provider.exited.v1", "person.erased.v1"),
     }
     between_the_parties = {
         *("contract.completed.v1", "inspection.recorded.v1", "access.recorded.v1"),
+        *("person.held.v1", "person.released.v1"),
     }
     judged = set(KINDS) | set(CHANGES)
     assert about_the_provider == OPEN

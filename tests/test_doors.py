@@ -44,6 +44,7 @@ EXCEPTIONS = {
     ("api/demo/ledger.py", "events ON"): "the same",
     ("api/health.py", "rows"): "asks whether the database is read-only; no event",
     ("api/importing.py", "registered"): "names of providers, which are public, to know them again",
+    ("api/person_copy.py", "open"): "somebody's own data, for who may (`Rights.persons`)",
     ("api/preview.py", "registered"): "names of providers, which are public, to know them again",
     (
         "api/intake/holding.py",

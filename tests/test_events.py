@@ -20,7 +20,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
-from ledger import access, events, evidence, fields, identity, private, rulebook
+from ledger import (
+    access,
+    clauses,
+    erasure,
+    events,
+    evidence,
+    fields,
+    identity,
+    privacy,
+    private,
+    rulebook,
+)
 from ledger.calendar import SHANGHAI
 from ledger.envelope import (
     MAX_EVENT_BYTES,
@@ -327,7 +338,9 @@ ALLOWED_TEXTS: dict[Any, set[str]] = {
     # Names of organisations.
     fields.LegalName: {"Issuer.name", "LedgerOpened.name", "ProviderRegistered.name"},
     # The words of a rulebook.
-    rulebook.Phrase: {"Named.zh", "Named.en"},
+    clauses.Phrase: {"Named.zh", "Named.en", "Ground.article"},
+    privacy.TypeName: {"Retention.events"},
+    privacy.DayField: {"Retention.events"},
     fields_of(evidence.EvidenceDigest)["sha256"]: {"EvidenceDigest.sha256"},
     fields_of(evidence.EvidenceDigest)["media_type"]: {"EvidenceDigest.media_type"},
     fields_of(evidence.EvidenceDigest)["custodian"]: {"EvidenceDigest.custodian"},
@@ -338,7 +351,8 @@ ALLOWED_NUMBERS: dict[Any, set[str]] = {
     # Positions and numbers of rows.
     access.Number: {"AccessRecorded.first", "AccessRecorded.last"},
     fields_of(evidence.EvidenceDigest)["size_bytes"]: {"EvidenceDigest.size_bytes"},
-    fields_of(rulebook.Clock)["count"]: {"Clock.count"},
+    fields_of(clauses.Clock)["count"]: {"Clock.count"},
+    erasure.Position: {"PersonErasure.through"},
     fields_of(rulebook.Severity)["shortest_months"]: {"Severity.shortest_months"},
     fields_of(rulebook.Severity)["longest_months"]: {"Severity.longest_months"},
 }
@@ -479,7 +493,7 @@ def test_everything_is_frozen_and_refuses_unknown_fields() -> None:
     ["", " x", "x ", "a\x00b", "a\nb", "a\u202eb", "a\u200bb", "\ufeffa", "\ud800", "\u3000x"]
     + [f"a{one}b" for one in "\u00ad\u061c\u115f\u180e\u3164\ufe0f\ufff9\U000e0041"],
 )
-@pytest.mark.parametrize("kind", [fields.Citation, fields.LegalName, rulebook.Phrase])
+@pytest.mark.parametrize("kind", [fields.Citation, fields.LegalName, clauses.Phrase])
 def test_no_text_hides_what_a_reader_cannot_see(kind: Any, text: str) -> None:
     model: TypeAdapter[str] = TypeAdapter(kind)
     assert model.validate_python("市监处〔2026〕1号") == "市监处〔2026〕1号"

@@ -340,6 +340,7 @@ def test_the_authors_histories_are_rich() -> None:
     not_the_authors = {
         *("ledger.opened.v1", "rulebook.published.v1", "provider.exited.v1"),
         *("access.recorded.v1", "proposal.refused.v1", "proposal.withdrawn.v1"),
+        *("person.erased.v1", "person.held.v1", "person.released.v1"),
     }
     assert kinds == set(EVENT_TYPES) - not_the_authors
     assert acts >= {"repaired", "repair_revoked", "fulfilment_revoked", "removed", "overturned"}

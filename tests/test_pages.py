@@ -33,11 +33,11 @@ from api import wording
 from api.layout import ITEMS_A_PAGE, QUALIFICATIONS_A_PAGE
 from api.pages import PAGES_AT_ONCE, ROWS_A_PAGE, Pages, routes
 from ledger.calendar import local_day
+from ledger.clauses import Clock as Period
 from ledger.database import Database
 from ledger.events import Data, Purpose
 from ledger.handle import Desk, Receipt
 from ledger.qualification import QualificationVerified
-from ledger.rulebook import Clock as Period
 from ledger.rulebook import first_rulebook
 from ledger.status import STATUS_AFTER
 from ledger.store import Ledger

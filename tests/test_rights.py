@@ -23,6 +23,7 @@ from ledger.access import AccessRecorded, access_stream
 from ledger.appender import Entry
 from ledger.database import Database
 from ledger.envelope import Event, new_id
+from ledger.erasure import PersonErasure, PersonHold, PersonRelease
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
@@ -62,7 +63,9 @@ officers; and whose: the reader's organisation must be the recorder, or the subj
 DISPUTES = {
     *("complaint_outcome.recorded.v1", "contract_breach.confirmed.v1", "contract.completed.v1"),
 }
-PERSONS = {"access.recorded.v1"}
+PERSONS = {
+    *("access.recorded.v1", "person.erased.v1", "person.held.v1", "person.released.v1"),
+}
 WHOLE_FILE = {role for role, (sees, _) in TABLE.items() if sees.startswith("all all")} - {
     *("platform", "association"),
 }
@@ -87,6 +90,9 @@ VISIBILITIES: dict[str, str] = {
     "obligation.fulfilled.v1": "public party",
     "obligation.fulfilment_revoked.v1": "public party",
     "penalty.imposed.v1": "public party",
+    "person.erased.v1": "public",
+    "person.held.v1": "officers",
+    "person.released.v1": "officers",
     "proposal.made.v1": "officers",
     "proposal.refused.v1": "officers",
     "proposal.withdrawn.v1": "officers",
@@ -146,6 +152,8 @@ SAME_FOR_ALL = {
     "/.well-known/oauth-protected-resource": "",
 }
 """What every reader gets alike, and so may tell nothing that the public does not see."""
+OF_PERSONS = {"/v1/persons/{person}/copy"}
+"""What is answered to privacy officers: `tests/test_persons_api.py`."""
 NO_EVENTS = {"/v1/ledger", "/healthz", "/readyz", "/metrics"}
 """What tells of the whole only; its figures move from one request to the next."""
 
@@ -321,6 +329,13 @@ def looked_at(served: Served) -> None:
         for actor in actors:
             append(served, subject, actor)
     append(served, OWN, given.REGISTRAR, given.contract(), visibility="officers")
+    ground = {"person": given.CLIENT, "ground": "CONSENT_WITHDRAWN"}
+    for data in (
+        PersonHold(**ground, until=given.TODAY, basis="TRANSACTION_RECORDS"),
+        PersonRelease(**ground, erased=True),
+        PersonErasure(**ground, through=7),
+    ):
+        append(served, None, given.REGISTRAR, data)
 
 
 LOOK = AccessRecorded(door="CASE", first=1, last=2)
@@ -425,7 +440,8 @@ def test_every_address_is_in_the_matrix(whole: Whole) -> None:
         and "GET" in (route.methods or set())
         and not route.path.startswith("/static/")
     }
-    assert read == LINES | COMPUTED | ROWS | PROPOSALS | set(SAME_FOR_ALL) | NO_EVENTS
+    computed = COMPUTED | ROWS | PROPOSALS | OF_PERSONS
+    assert read == LINES | computed | set(SAME_FOR_ALL) | NO_EVENTS
     written = {
         route.path
         for route in whole.served.app.routes
@@ -444,7 +460,8 @@ def test_the_outline_of_an_event_is_what_parsing_it_gives(whole: Whole) -> None:
             assert outline.visibility == envelope["visibility"]
             assert outline.subject == envelope.get("subject")
             assert outline.recorder == envelope["actororg"]
-            assert outline.target == envelope["data"].get("target")
+            proposed = envelope["data"].get("proposed", envelope)["data"]
+            assert outline.target == envelope["data"].get("target", proposed.get("target"))
 
 
 # --- The matrix -----------------------------------------------------------------------------------

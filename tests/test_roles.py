@@ -58,6 +58,8 @@ TABLES: dict[str, dict[str, set[str]]] = {
         },
         "ledger_vault.chengxin_sealed": {"select"},
         "ledger_vault.chengxin_references": {"select", "insert", "update(person)"},
+        "ledger_vault.chengxin_marks": {"select", "insert"},
+        "ledger_vault.chengxin_marked": {"select", "update(position)"},
     },
     KEYMAKER_ROLE: {"apikeys.keys": {"select", "insert", "update(revoked_at)"}},
 }
