@@ -8,6 +8,7 @@ are the application's own; one that stands in no table here fails.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import pytest
 from starlette.routing import Route
 
 from api.examples import EXAMPLES, ON_FACT
+from api.person_routes import ACTS as PERSON_ACTS
 from api.roles import ROLES
 from api.writes import WRITES
 from ledger.database import Database
@@ -44,6 +46,7 @@ READ_BY: dict[str, frozenset[str]] = {
     "/v1/providers/{identifier}/accesses": CASEWORK,
     "/v1/providers/{identifier}/proposals/{id}": CASEWORK,
     "/v1/proposals": CASEWORK,
+    "/v1/persons/{person}/copy": frozenset({"privacy_officer"}),
     "/v1/events/{position}/sealed": OPENERS,
     "/v1/quarantine": frozenset({"registrar", "auditor"}),
     "/v1/quarantine/{id}": frozenset({"auditor"}),
@@ -78,6 +81,8 @@ OF_DECIDERS = {
     *("approval", "refusal", "withdrawal"),
 }
 
+OF_PRIVACY_OFFICERS = {"search", "erasure", "release"}
+
 
 class World(NamedTuple):
     """A server, and by the kind of object those that are there and one that is not."""
@@ -90,6 +95,9 @@ class World(NamedTuple):
 def writers(path: str) -> frozenset[str]:
     """Who may write to an address."""
     last = path.rpartition("/")[2]
+    if path.startswith("/v1/persons/"):
+        assert last in OF_PRIVACY_OFFICERS, f"{path} has no row: who may write it?"
+        return frozenset({"privacy_officer"})
     if last in WRITTEN_BY:
         return WRITTEN_BY[last]
     if "/decisions/" in path or "/proposals/" in path:
@@ -138,6 +146,10 @@ def world(
         rows = quarantined(served)
         served.follow()
         head = str(served.head() + 1000)
+        stored = b"".join(one.state for one in served.ledger.read(0, 100))
+        persons = sorted(
+            {one.decode() for one in re.findall(rb'"person":"([0-9a-f-]{36})"', stored)}
+        )
         yield World(
             served,
             {
@@ -145,6 +157,7 @@ def world(
                 "position": ([str(at) for at, _ in hidden], head),
                 "row": (rows, "9"),
                 "decision": ([id for _, id in hidden], NO_ID),
+                "person": (persons, NO_ID),
                 "proposal": ([proposed, listing], NO_ID),
             },
             [id for _, id in hidden] + [proposed, listing],
@@ -188,7 +201,7 @@ def routes(served: Served, method: str) -> list[str]:
 def kinds(path: str) -> dict[str, str]:
     """Of each place in an address, which kind of object stands there."""
     of_id = {"/quarantine/": "row", "/decisions/": "decision", "/proposals/": "proposal"}
-    found = {name: name for name in ("identifier", "position") if f"{{{name}}}" in path}
+    found = {name: name for name in ("identifier", "position", "person") if f"{{{name}}}" in path}
     if "{id}" in path:
         found["id"] = next(kind for part, kind in of_id.items() if part in path)
     return found
@@ -344,6 +357,9 @@ def body_for(path: str) -> Any:
     for write in WRITES:
         if write.path == path:
             return EXAMPLES.get(write.command.__name__, ON_FACT)
+    for act in PERSON_ACTS:
+        if act.path == path:
+            return act.example
     return (
         {"why": "核对", "set": {"identifier": OWN}}
         if path.endswith("correction")

@@ -83,7 +83,14 @@ TEXTS = (*SQL, *MARKUP, *HEADERS, *INNER, *UNICODE)
 LEAKS = re.compile(
     r"Traceback|psycopg|syntax error|SQLSTATE|RuntimeError|/work/|pg_catalog|LINE 1|jinja|60481729",
 )
-PLACES = {"identifier": given.PROVIDER, "position": "1", "code": "behind", "id": "1"}
+NO_ID = "0198c7a0-0000-7000-8000-00000000ffff"
+PLACES = {
+    "identifier": given.PROVIDER,
+    "position": "1",
+    "code": "behind",
+    "id": "1",
+    "person": NO_ID,
+}
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +151,7 @@ def test_every_parameter_of_every_read(served: Served) -> None:
             for text in TEXTS:
                 filled = dict(PLACES, type="penalty.imposed.v1")
                 if path.endswith("proposals/{id}"):
-                    filled["id"] = "0198c7a0-0000-7000-8000-00000000ffff"
+                    filled["id"] = NO_ID
                 headers = dict[str, str]()
                 query = ""
                 if place == "path":
@@ -208,9 +215,7 @@ def test_every_field_of_every_write(served: Served) -> None:
             if write.path == "/v1/rulebooks":
                 continue
             example = EXAMPLES.get(write.command.__name__, ON_FACT)
-            path = write.path.format(
-                identifier=given.PROVIDER, id="0198c7a0-0000-7000-8000-00000000ffff"
-            )
+            path = write.path.format(identifier=given.PROVIDER, id=NO_ID)
             for at in places(example):
                 values = VALUES if write.path.endswith(("penalties", "providers")) else VALUES[::5]
                 for value in values:
@@ -297,3 +302,37 @@ def test_json_is_read_in_one_way(served: Served) -> None:
             tally.attack(
                 content[-40:], answer.text, good=good and LEAKS.search(answer.text) is None
             )
+
+
+def test_what_is_looked_for_and_what_is_corrected_is_text(served: Served) -> None:
+    """The search for persons, and the cells and columns of rows in quarantine."""
+    line = {"key": "Q1", "identifier": "91999999MA00TEXT0X", "command": "inspection"}
+    row = orjson.dumps(line | {"data": given.inspection().model_dump(mode="json")})
+    headers = served.bearer() | {"Content-Type": "application/x-ndjson"}
+    answer = served.client.post("/v1/imports", content=row + b"\n", headers=headers)
+    number = orjson.loads(answer.text.splitlines()[0])["quarantine"]
+    with attacks("inject-search") as tally:
+        for text in TEXTS:
+            for path, role, body in (
+                ("/v1/persons/search", "privacy_officer", {"text": text}),
+                ("/v1/persons/search", "privacy_officer", {"text": "x", "field": text}),
+                (f"/v1/persons/{NO_ID}/erasure", "privacy_officer", {"ground": text}),
+                (
+                    f"/v1/quarantine/{number}/correction",
+                    "registrar",
+                    correction("identifier", text),
+                ),
+                (f"/v1/quarantine/{number}/correction", "registrar", correction(text, "x")),
+                (f"/v1/quarantine/{number}/correction", "registrar", correction("data", text)),
+                (f"/v1/quarantine/{number}/acceptance", "registrar", {"why": text}),
+            ):
+                answer = served.post(path, body, role)
+                good = inert(answer, text) and answer.status_code in (200, 404, 409, 422)
+                if path.endswith("search") and answer.status_code == 200:
+                    good = good and answer.json()["persons"] == []
+                tally.attack((path, body), answer.text, good=good)
+
+
+def correction(column: str, text: str) -> dict[str, Any]:
+    """A correction of a row in quarantine."""
+    return {"why": "核对", "set": {column: text}}
