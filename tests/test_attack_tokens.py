@@ -148,6 +148,7 @@ def test_no_key_is_guessed_and_none_opens_more_than_its_own(served: Served) -> N
     clock = Clock()
     maker = Keymaker(served.ledger.database)
     kept = {}
+    changes: dict[str, object]
     for name, changes in {
         "feed": {},
         "read": {"scopes": ["read"]},
