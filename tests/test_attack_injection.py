@@ -81,7 +81,8 @@ UNICODE = (
 )
 TEXTS = (*SQL, *MARKUP, *HEADERS, *INNER, *UNICODE)
 LEAKS = re.compile(
-    r"Traceback|psycopg|syntax error|SQLSTATE|RuntimeError|site-packages|pg_catalog|LINE 1|jinja|60481729",
+    "Traceback|psycopg|syntax error|SQLSTATE|RuntimeError|site-packages|pg_catalog|LINE 1|jinja"
+    "|60481729",
 )
 NO_ID = "0198c7a0-0000-7000-8000-00000000ffff"
 PLACES = {

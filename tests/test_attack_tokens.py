@@ -148,13 +148,13 @@ def test_no_key_is_guessed_and_none_opens_more_than_its_own(served: Served) -> N
     clock = Clock()
     maker = Keymaker(served.ledger.database)
     kept = {}
-    changes: dict[str, object]
-    for name, changes in {
+    tried: dict[str, dict[str, object]] = {
         "feed": {},
         "read": {"scopes": ["read"]},
         "ended": {"expires_at": clock() - timedelta(seconds=1), "made_at": clock() - timedelta(1)},
         "revoked": {"revoked_at": clock()},
-    }.items():
+    }
+    for name, changes in tried.items():
         kept[name], key = made(clock, **changes)
         maker.add(key)
     good = kept["feed"]
