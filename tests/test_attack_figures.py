@@ -41,6 +41,7 @@ def test_one_attack_that_gets_through_fails_its_class() -> None:
         of_one("json", True, False, True)
 
 
-def test_a_figure_that_nobody_counted_fails() -> None:
+def test_a_figure_that_nobody_counted_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(attack.WRITE, raising=False)
     with pytest.raises(AssertionError, match="another figure than 1"):
         of_one("json", True)
