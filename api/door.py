@@ -28,7 +28,7 @@ from api.budgets import SPEND, Account, Purse, kind_of
 from api.doorrefusals import AddressTooLong, HeadTooLarge, TooManyParameters
 from api.front import PASSED_ON, Caller, Front
 from api.headers import Headers, always
-from api.refusals import BodyTooLarge, Internal
+from api.refusals import BodyTooLarge, Internal, NotFound
 from api.settings import Settings
 from api.traffic import Traffic
 from ledger.errors import LedgerError
@@ -38,6 +38,9 @@ LINGER_SECONDS = 2
 LINGER_BYTES = 1024 * 1024
 MAX_ADDRESS_BYTES = 8 * 1024
 MAX_PARAMETERS = 50
+SLASH = re.compile(rb"%2f|%5c", re.IGNORECASE)
+"""A separator that is written as a character is none (RFC 3986 §2.2): a proxy that lets some
+addresses through only would take the address for another one than we."""
 MAX_HEAD_FIELDS = 100
 MAX_HEAD_BYTES = 32 * 1024
 """Of all header fields together; a bearer token takes up to 4 KiB of it."""
@@ -136,11 +139,13 @@ class Door:
         """Why a request is refused by its head alone; None where it is not."""
         if head.fields > MAX_HEAD_FIELDS or head.bytes > MAX_HEAD_BYTES:
             return HeadTooLarge(fields=MAX_HEAD_FIELDS, limit=MAX_HEAD_BYTES)
-        query = scope["query_string"]
-        if len(scope.get("raw_path") or b"") + len(query) > MAX_ADDRESS_BYTES:
+        query, raw_path = scope["query_string"], scope.get("raw_path") or b""
+        if len(raw_path) + len(query) > MAX_ADDRESS_BYTES:
             return AddressTooLong(limit=MAX_ADDRESS_BYTES)
         if query.count(b"&") >= MAX_PARAMETERS:
             return TooManyParameters(limit=MAX_PARAMETERS)
+        if SLASH.search(raw_path):
+            return NotFound(path=scope["path"])
         limit = self._longer.get(scope["path"], self._max_body_bytes)
         if (refusal := self._front.refused(head.hosts, scope)) is not None:
             return refusal

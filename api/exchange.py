@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from api import quarantine_commands
 from api.options import OPERATOR, DataDir, Json, keyring_of, settings_of, tokens_of
 from api.start import interruptible
-from api.terminal import REFUSED, USAGE, fail, put, put_json, tell, told, words
+from api.terminal import REFUSED, USAGE, fail, put, put_json, readable, tell, told, words
 from ledger.identity import ACTOR, OPERATOR_REF, Actor
 from ledger.store import Ledger, system_clock
 
@@ -53,7 +53,8 @@ class OrFile(TyperGroup):
 def _there(path: Path | None) -> Path | None:
     # With `exists`, typer looks for a file of the name "-", whatever `allow_dash` says.
     if path is not None and path != Path("-") and not path.exists():
-        raise typer.BadParameter(words(f"file '{path}' does not exist.", f"文件 '{path}' 不存在。"))
+        name = readable(str(path))
+        raise typer.BadParameter(words(f"file '{name}' does not exist.", f"文件 '{name}' 不存在。"))
     return path
 
 

@@ -6,10 +6,12 @@ Exit codes are stable and in `docs/cli.md`: 0 done, 1 refused or invalid data, 2
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from typing import NoReturn, Self
+from unicodedata import category
 
 import orjson
 import typer
@@ -29,6 +31,8 @@ USAGE = 2
 UNAVAILABLE = 3
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of characters that are not read but obeyed, or not seen at all."""
 QUIET_SECONDS = 5.0
 """How often progress is told where stderr is no terminal."""
 
@@ -51,15 +55,38 @@ def told(reason: Words) -> str:
     return words(*reason)
 
 
+def readable(text: str) -> str:
+    """The text with what a terminal would obey written out (`\\x1b`); lines and tabs stay.
+
+    What is shown comes from rows and file names of others: it must not move the cursor, hide or
+    turn around what stands beside it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one in "\n\t" or category(one) not in OBEYED else escaped(one) for one in text
+    )
+
+
+def escaped(character: str) -> str:
+    """A character as Python writes it."""
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def in_json(character: str) -> str:
+    """A character as JSON escapes it."""
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
 def tell(text: str) -> None:
     """Write a message on stderr."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{readable(text)}\n")
     sys.stderr.flush()
 
 
 def put(data: str | bytes) -> None:
     """Write one line of data on stdout. Ends the command where nobody reads any more."""
-    line = data.encode() if isinstance(data, str) else data
+    line = readable(data).encode() if isinstance(data, str) else data
     try:
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
@@ -71,7 +98,13 @@ def put(data: str | bytes) -> None:
 
 def put_json(data: object) -> None:
     """Write an object as one line of JSON on stdout."""
-    put(orjson.dumps(data))
+    text = orjson.dumps(data)
+    if not text.isascii() or b"\x7f" in text:
+        # The same JSON, with escapes for what orjson leaves as it is.
+        text = "".join(
+            in_json(one) if category(one) in OBEYED else one for one in text.decode()
+        ).encode()
+    put(text)
 
 
 def fail(code: int, text: str) -> NoReturn:

@@ -31,6 +31,7 @@ from bench import (
     load,
     reading,
     sealing,
+    timing,
 )
 from bench.place import Place, Row
 from ledger.embedded import Embedded
@@ -45,6 +46,7 @@ PARTS: dict[str, Callable[[Place], Iterable[Row]]] = {
     "explaining": explaining.rows,
     "http": http.rows,
     "reading": reading.rows,
+    "timing": timing.rows,
 }
 SLOW: dict[str, Callable[[Place], Iterable[Row]]] = {"load": load.rows}
 

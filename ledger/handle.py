@@ -25,7 +25,7 @@ from ledger import errors, provider, rulebook
 from ledger.appender import Entry, Key
 from ledger.calendar import local_day
 from ledger.database import reading
-from ledger.envelope import Event, decode, new_id, new_nonce
+from ledger.envelope import Event, decode
 from ledger.events import (
     RULEBOOK_STREAM,
     Data,
@@ -47,6 +47,8 @@ write to one stream without a pause, the one that is behind loses nine times in 
 MAX_STREAMS = 20_000
 MAX_PRELOADED_VERSION = 200
 RULEBOOKS_FRESH_SECONDS = 60
+OF_THE_RECORD = (errors.DuplicateFact, errors.IncidentCategory)
+"""Refusals that tell what is recorded to whoever may perhaps not read it."""
 
 T = TypeVar("T")
 
@@ -224,11 +226,13 @@ class Desk:
                 state = kept.state if kept.state is not None else await self._catch_up(kept)
                 try:
                     draft = self._decide(kept, state, intent)
-                except errors.LedgerError:
+                except errors.LedgerError as refusal:
                     repeated = await self._repeated(intent)
                     if repeated is not None:
                         return repeated
                     if fresh:
+                        if isinstance(refusal, OF_THE_RECORD):
+                            await self._try_alone(kept, state, intent)
                         raise
                     # Perhaps the kept state is behind another process's writes.
                     await self._catch_up(kept)
@@ -276,26 +280,19 @@ class Desk:
             for event in events[taken_in:]:
                 draft = kept.evolve(draft, event)
             taken_in = len(events)
-            events += self._events(kept, decide(draft), draft.version, intent)
+            events += intent.events(decide(draft), kept, draft.version, self.ledger)
         return Draft(draft, events, taken_in)
 
-    def _events(
-        self, kept: Kept[S], data: Sequence[Data], version: int, intent: Intent[S]
-    ) -> list[Event]:
-        now, random = self.ledger.clock(), self.ledger.random
-        return [
-            Event(
-                id=new_id(now, random(10)),
-                stream=kept.stream,
-                version=version + offset,
-                data=one,
-                actor=intent.actor,
-                nonce=new_nonce(random(16)),
-                subject=intent.subject,
-                causation=intent.causation,
-            )
-            for offset, one in enumerate(data, 1)
-        ]
+    async def _try_alone(self, kept: Kept[S], state: S, intent: Intent[S]) -> None:
+        """Raises what would be wrong with a command if its provider's record were empty.
+
+        That is told before what only the record tells: or whoever may write and not read of a
+        provider could ask what is recorded by a command that is refused anyway, without a trace.
+        """
+        if isinstance(state, provider.Provider):
+            draft = self._decide(kept, provider.without_record(state), intent)
+            for one in await self.ledger.vault.seal(draft.events):
+                entry_of(*one)
 
     async def _catch_up(self, kept: Kept[S]) -> S:
         """Read what was committed after the kept state. On failure the kept state is dropped."""

@@ -12,9 +12,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ledger import provider, rulebook
 from ledger.appender import Key
-from ledger.envelope import Event
+from ledger.envelope import Event, new_id, new_nonce
 from ledger.events import Data
 from ledger.identity import Actor
+from ledger.store import Ledger
 
 S = TypeVar("S", provider.Provider, rulebook.Rulebooks)
 
@@ -44,6 +45,25 @@ class Intent(Generic[S]):
     causation: str | None = None
     command: type[Data] = Data
     before: int = 0
+
+    def events(
+        self, data: Sequence[Data], kept: Kept[S], version: int, ledger: Ledger
+    ) -> list[Event]:
+        """What was decided as events of a stream, beyond a version of it."""
+        now, random = ledger.clock(), ledger.random
+        return [
+            Event(
+                id=new_id(now, random(10)),
+                stream=kept.stream,
+                version=version + offset,
+                data=one,
+                actor=self.actor,
+                nonce=new_nonce(random(16)),
+                subject=self.subject,
+                causation=self.causation,
+            )
+            for offset, one in enumerate(data, 1)
+        ]
 
 
 class Draft(NamedTuple, Generic[S]):

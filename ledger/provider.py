@@ -9,7 +9,7 @@ are streams of their own. Nothing here reads a clock or a database.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -87,6 +87,11 @@ class Provider:
     incidents: dict[str, str] = field(default_factory=dict)
     seen: dict[tuple[str, ...], str] = field(default_factory=dict)
     proposals: dict[str, Proposal] = field(default_factory=dict)
+
+
+def without_record(state: Provider) -> Provider:
+    """The provider as if nothing that may be recorded once had been."""
+    return replace(state, seen={}, incidents={})
 
 
 def evolve(state: Provider, event: Event) -> Provider:
