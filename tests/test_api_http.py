@@ -25,6 +25,7 @@ numbers = itertools.count(1)
 PLACES = {
     "{identifier}": given.PROVIDER,
     "{position}": "1",
+    "{person}": "0198c7a0-0000-4000-8000-0000000000c1",
     "{type}": "penalty.imposed.v1",
     "{code}": "behind",
     "{id}": "0198c7a0-0000-7000-8000-00000000002a",

@@ -283,7 +283,7 @@ def test_a_mapping_tells_all_that_is_wrong_at_once(tmp_path: Path) -> None:
         "未引用任何列",
         "没有命令 'fly'，只有：",
         "；",
-        "缺少字段 counterparty",
+        "缺少字段 contract",
     ):
         assert why in refused.value.reason.zh
 

@@ -22,7 +22,7 @@ from tests.histories import Author, World, world_of
 from tests.test_runner import SOON_SECONDS, append_raw, following, record_behind_poison, until
 
 THREE = given.PROVIDERS[:3]
-TABLES = {"scores_1": ("facts", "scores"), "disclosure_1": ("items",)}
+TABLES = {"scores_1": ("facts", "scores"), "disclosure_1": ("items", "proposals")}
 
 
 @pytest.fixture

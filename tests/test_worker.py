@@ -27,6 +27,7 @@ from projections.runner import Follower, Projection
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
 from tests.histories import World, envelopes_of, line_of, world_of
+from tests.officers import decided
 
 END = date(2026, 5, 10)
 """`public_until` of the items here: S2 of 10 February, shown for the shortest period."""
@@ -135,7 +136,7 @@ def test_a_projection_that_is_behind_makes_no_end_of_what_was_withdrawn(world: W
     overturned, repaired = world.record(once_shown()), world.record(once_shown())
     world.clock.set(2026, 5, 10, 2)
     for command in (given.overturn(overturned.id, on=END), given.repair(repaired.id, on=END)):
-        world.run(world.desk.record(given.PROVIDER, command, given.REGISTRAR))
+        world.run(decided(world.desk, given.PROVIDER, command))
     assert len(world.disclosure.ending(world.today, 10)) == 2
     assert work_once(world) == 0
     assert ends(world) == []
