@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from operator import is_
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -150,19 +151,28 @@ def groups(data: BaseModel, path: str = "") -> Iterator[Place]:
 
 
 def with_groups(data: M, change: Callable[[Place], Any], path: str = "") -> M:
-    """The data with every group changed, to be encoded and nothing else; None leaves it out."""
-    changed: dict[str, Any] = {}
+    """The data with every group changed, to be encoded and nothing else; None leaves it out.
+
+    Data without groups are given back as they are.
+    """
+    fields = vars(data)
+    changed: dict[str, Any] | None = None
     for name, many in ways(type(data)):
-        value = vars(data)[name]
-        if value is None:
+        before = fields[name]
+        if before is None:
             continue
         here = f"{path}/{name}"
-        changed[name] = (
-            [_changed(one, change, f"{here}/{at}") for at, one in enumerate(value)]
-            if many
-            else _changed(value, change, here)
-        )
-    return _made(type(data), {**vars(data), **changed}) if changed else data
+        if many:
+            after = [_changed(one, change, f"{here}/{at}") for at, one in enumerate(before)]
+            same = all(map(is_, before, after))
+        else:
+            after = _changed(before, change, here)
+            same = after is before
+        if not same:
+            if changed is None:
+                changed = fields.copy()
+            changed[name] = after
+    return data if changed is None else _made(type(data), changed)
 
 
 def _made(model: type[M], fields: dict[str, Any]) -> M:

@@ -4,12 +4,13 @@ An event holds of a sealed text only who it concerns (a random reference) and a 
 ciphertext lies in the vault under a key of that person. Once the key is gone, so are text and salt,
 and the digest says nothing any more (verifiable.md §4). From one random key of 32 bytes 64 are
 derived (HKDF-Expand with SHA-512, RFC 5869: the key is random already and needs no extraction),
-the first half for AES-256-GCM and the second for the salts; `place` is event id ‖ 0 ‖ path, so
-that no ciphertext opens anywhere but where it was sealed:
+the first half for AES-256-GCM and the second for the salts. All texts of one person in one event
+lie in one box, a JSON object of path → text, which opens as a whole and in that event only; a path
+is authenticated with its text, so that neither can be put in another's place:
 
     encryption key ‖ salt key = HKDF-Expand(key, "chengxin sealing", 64 bytes)
-    salt = HMAC-SHA-256(salt key, place)        digest = SHA-256(salt ‖ text in UTF-8)
-    ciphertext = nonce ‖ AES-256-GCM(encryption key, nonce, text; associated data: place)
+    salt = HMAC-SHA-256(salt key, event id ‖ 0 ‖ path)    digest = SHA-256(salt ‖ text in UTF-8)
+    box = nonce ‖ AES-256-GCM(encryption key, nonce, {path: text, …}; associated data: event id)
 
 `path` is the JSON Pointer (RFC 6901) of the text in the event's `data`. Pure: no I/O, and
 randomness is a parameter.
@@ -18,12 +19,15 @@ randomness is a parameter.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Final, NamedTuple
 
+import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstraints, ValidationInfo
 from pydantic.annotated_handlers import GetJsonSchemaHandler
 from pydantic_core import core_schema
@@ -120,7 +124,7 @@ def _plain(value: PlainText | Sealed) -> Any:
 
 
 class Box(NamedTuple):
-    """All ciphertexts of one event under the key of one person."""
+    """All texts of one event under the key of one person, as ciphertext."""
 
     person: str
     content: bytes
@@ -135,74 +139,45 @@ class PersonKey:
         assert len(key) == KEY_BYTES
         both = hmac.new(key, b"chengxin sealing\x01", "sha512").digest()
         self._cipher = AESGCM(both[:32])
-        # Copied for each salt: unlike hmac.digest, an update of so few bytes keeps the GIL.
-        self._salts = hmac.new(both[32:], digestmod="sha256")
+        # Copied for each salt: in half the time that the standard library's takes.
+        self._salts = HMAC(both[32:], SHA256())
 
     def salt(self, event_id: str, path: str) -> bytes:
         """The salt of the digest at a place."""
         mac = self._salts.copy()
-        mac.update(_place(event_id, path))
-        return mac.digest()
+        mac.update(f"{event_id}\0{path}".encode())
+        return mac.finalize()
 
-    def seal(self, text: str, *, event_id: str, path: str, nonce: bytes) -> tuple[str, bytes]:
-        """The digest (hex) and the ciphertext of a text; `nonce` is twelve fresh random bytes."""
-        place, plain = _place(event_id, path), text.encode()
-        mac = self._salts.copy()
-        mac.update(place)
-        digest = sha256(mac.digest() + plain).hexdigest()
-        return digest, nonce + self._cipher.encrypt(nonce, plain, place)
+    def seal(
+        self, texts: Mapping[str, str], *, event_id: str, nonce: bytes
+    ) -> tuple[list[str], bytes]:
+        """The digests (hex) of texts by their paths, and the box that holds them.
 
-    def open(self, ciphertext: bytes, *, event_id: str, path: str) -> str:
-        """The text. Raises ValueError where it was altered, moved, or sealed by another key."""
-        nonce, rest = ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:]
+        `nonce` is twelve fresh random bytes.
+        """
+        event = self._salts.copy()
+        event.update(f"{event_id}\0".encode())
+        digests: list[str] = []
+        for path, text in texts.items():
+            mac = event.copy()
+            mac.update(path.encode())
+            digests.append(sha256(mac.finalize() + text.encode()).hexdigest())
+        return digests, nonce + self._cipher.encrypt(nonce, orjson.dumps(texts), event_id.encode())
+
+    def open(self, box: bytes, *, event_id: str) -> dict[str, str]:
+        """The texts by their paths.
+
+        Raises ValueError where the box was altered, moved, or sealed by another key.
+        """
+        nonce, rest = box[:NONCE_BYTES], box[NONCE_BYTES:]
         try:
-            return self._cipher.decrypt(nonce, rest, _place(event_id, path)).decode()
-        except InvalidTag as error:
+            texts = self._cipher.decrypt(nonce, rest, event_id.encode())
+        except (InvalidTag, ValueError) as error:  # ValueError: not even a whole nonce
             raise ValueError("not what was sealed here") from error
+        opened: dict[str, str] = orjson.loads(texts)
+        return opened
 
 
 def digest_of(text: str, salt: bytes) -> str:
     """The digest that an event commits to, for whoever was given text and salt."""
     return sha256(salt + text.encode()).hexdigest()
-
-
-def _place(event_id: str, path: str) -> bytes:
-    return f"{event_id}\0{path}".encode()
-
-
-def pack(fields: Iterable[tuple[str, bytes]]) -> bytes:
-    """Paths and ciphertexts as one byte string.
-
-    For each: length of the path, path, length of the ciphertext, ciphertext; lengths in two bytes,
-    big-endian.
-    """
-    parts: list[bytes] = []
-    for path, ciphertext in fields:
-        name = path.encode()
-        parts += (
-            len(name).to_bytes(2, "big"),
-            name,
-            len(ciphertext).to_bytes(2, "big"),
-            ciphertext,
-        )
-    return b"".join(parts)
-
-
-def unpack(box: bytes) -> list[tuple[str, bytes]]:
-    """The inverse of `pack`. Raises ValueError for what it never gives."""
-    at = 0
-
-    def piece() -> bytes:
-        nonlocal at
-        size = int.from_bytes(box[at : at + 2], "big")
-        found = box[at + 2 : at + 2 + size]
-        at += 2 + size
-        if len(found) != size or at > len(box):
-            raise ValueError("cut short")
-        return found
-
-    fields: list[tuple[str, bytes]] = []
-    while at < len(box):
-        path = piece().decode()
-        fields.append((path, piece()))
-    return fields

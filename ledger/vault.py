@@ -20,7 +20,6 @@ holds: once the row is gone, nobody anywhere opens anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -30,15 +29,13 @@ from ledger.envelope import Event
 from ledger.events import Data
 from ledger.keyring import Keyring
 from ledger.persons import Hand, Persons
-from ledger.private import Place, groups, texts, with_groups
+from ledger.private import Place, with_groups
 from ledger.sealing import (
     NONCE_BYTES,
     Box,
     PersonKey,
     PlainText,
     digest_of,
-    pack,
-    unpack,
 )
 from ledger.vault_errors import SealBroken
 
@@ -94,17 +91,15 @@ class Vault:
 
         Raises SealingOff, PersonErased, VaultKeyMissing or Unavailable.
         """
-        found = [list(groups(event.data)) for event in events]
-        if not any(found):
-            return [(event, ()) for event in events]
-        named = {p.group.person for places in found for p in places if p.group.person}
-        drawn = sum(p.group.person is None for places in found for p in places)
+        found = [_Blank.of(event) for event in events]
+        persons = [group["person"] for one in found for group, _ in one.groups]
+        if not persons:
+            return [(one.event, ()) for one in found]
+        named = {person for person in persons if person is not None}
+        drawn = persons.count(None)
         while (hand := self.persons.take(named, drawn)) is None:
             await reading(self.persons.make_ready, named, drawn)
-        sealed = [
-            self._sealed(event, hand) if places else (event, ())
-            for event, places in zip(events, found, strict=True)
-        ]
+        sealed = [(one.event, self._sealed(one, hand) if one.groups else ()) for one in found]
         self.persons.stock_up_soon()
         return sealed
 
@@ -171,39 +166,67 @@ class Vault:
         """Finish what is under way and close every connection."""
         self.persons.close()
 
-    def _sealed(self, event: Event, hand: Hand) -> tuple[Event, tuple[Box, ...]]:
-        boxes: dict[str, list[tuple[str, bytes]]] = {}
-
-        def seal(place: Place) -> dict[str, Any] | None:
-            group = place.group
-            given = list(texts(group))
-            if group.person is not None:
-                person, key = group.person, hand.keys[group.person]
-            elif given:
+    def _sealed(self, one: _Blank, hand: Hand) -> tuple[Box, ...]:
+        """The boxes of an event; its groups are filled in."""
+        plain: dict[str, dict[str, str]] = {}
+        blanks: dict[str, list[dict[str, Any]]] = {}
+        keys = hand.keys
+        for group, given in one.groups:
+            person = group["person"]
+            if person is None:
                 person, key = hand.new.pop()
-            else:
+                group["person"], keys[person] = person, key
+            if given:
+                plain.setdefault(person, {}).update(given)
+                blanks.setdefault(person, []).extend(
+                    field["sealed"] for name, field in group.items() if name != "person"
+                )
+        boxes: list[Box] = []
+        for person, written in plain.items():
+            nonce = self._random(NONCE_BYTES)
+            digests, box = keys[person].seal(written, event_id=one.event.id, nonce=nonce)
+            for blank, digest in zip(blanks[person], digests, strict=True):
+                blank["digest"], blank["person"] = digest, person
+            boxes.append(Box(person, box))
+        return tuple(boxes)
+
+
+class _Blank(NamedTuple):
+    """An event whose groups are still to be filled in: as its bytes will have them, and the texts.
+
+    Dicts, because models would take as long as all the rest of the sealing. Texts by their paths,
+    in the order of the group's fields.
+    """
+
+    event: Event
+    groups: list[tuple[dict[str, Any], dict[str, str]]]
+
+    @classmethod
+    def of(cls, event: Event) -> _Blank:
+        """The event, which stays as it is where nothing is to be sealed."""
+        found: list[tuple[dict[str, Any], dict[str, str]]] = []
+
+        def blank(place: Place) -> dict[str, Any] | None:
+            path, group = place
+            written: dict[str, Any] = {"person": group.person}
+            given: dict[str, str] = {}
+            for name, text in vars(group).items():
+                if text is not None and name != "person":
+                    assert isinstance(text, PlainText), "sealed already"
+                    given[f"{path}/{name}"] = text.text
+                    written[name] = {"sealed": {}}
+            if group.person is None and not given:
                 return None
-            box = boxes.setdefault(person, [])
-            # As the bytes will have it: models would take as long as all the rest of the sealing.
-            written: dict[str, Any] = {"person": person}
-            for name, text in given:
-                assert isinstance(text, PlainText), "sealed already"
-                path = f"{place.path}/{name}"
-                nonce = self._random(NONCE_BYTES)
-                digest, ciphertext = key.seal(text.text, event_id=event.id, path=path, nonce=nonce)
-                box.append((path, ciphertext))
-                written[name] = {"sealed": {"digest": digest, "person": person}}
+            found.append((written, given))
             return written
 
-        data = with_groups(event.data, seal)
-        return replace(event, data=data), tuple(Box(p, pack(box)) for p, box in boxes.items())
+        data = with_groups(event.data, blank)
+        return cls(event if data is event.data else event.with_data(data), found)
 
 
 def _opened(key: PersonKey, *, event_id: str, person: str, box: bytes) -> Iterator[Opened]:
-    path = ""
     try:
-        for path, ciphertext in unpack(box):
-            text = key.open(ciphertext, event_id=event_id, path=path)
+        for path, text in key.open(box, event_id=event_id).items():
             yield Opened(path, person, text, key.salt(event_id, path))
     except ValueError as error:
-        raise SealBroken(path=path, event=event_id) from error
+        raise SealBroken(path="*", event=event_id) from error
