@@ -46,8 +46,9 @@ def migrate(data_dir: DataDir = None, as_json: Json = False) -> None:
     """`chengxin migrate`."""
     from api.storage import database_of, migrate_all
 
-    with database_of(settings_of(data_dir=data_dir)) as database:
-        done = migrate_all(database)
+    settings = settings_of(data_dir=data_dir)
+    with database_of(settings) as database:
+        done = migrate_all(database, lambda: keyring_of(settings))
     if as_json:
         put_json({"migrations": done})
     else:

@@ -67,7 +67,7 @@ class QuarantinedRow(Answer):
 
 
 class RowStep(Answer):
-    """What somebody did with a row, and why."""
+    """What somebody did with a row, and why; of a settled row's corrections only the names."""
 
     at: datetime
     what: What
@@ -75,7 +75,7 @@ class RowStep(Answer):
     role: str
     ref: str
     why: str
-    corrections: dict[str, str]
+    corrections: dict[str, str | None]
     positions: list[int]
 
 

@@ -105,8 +105,10 @@ async def reading(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise Unavailable from error
 
 
-def migrate(database: Database, folder: Traversable) -> Sequence[str]:
+def migrate(database: Database, folder: Traversable, *, vault: str = ":vault_") -> Sequence[str]:
     """Run the migrations of `folder` that have not run yet; their file names.
+
+    `vault`: what the names of the vault's tables begin with, where a file says `:vault_`.
 
     Safe from any number of processes at once: an advisory lock lets one at a time through, and
     a crash leaves either the whole file done and recorded or nothing of it.
@@ -144,7 +146,7 @@ def migrate(database: Database, folder: Traversable) -> Sequence[str]:
                     )
                 continue
             with connection.transaction():
-                connection.execute(database.fill(text).encode())
+                connection.execute(database.fill(text).replace(":vault_", vault).encode())
                 connection.execute(
                     sql.SQL(
                         "INSERT INTO {} (application, name, sha256) VALUES (%s, %s, %s)"

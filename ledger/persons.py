@@ -122,6 +122,31 @@ class Persons:
         if missing:
             self._fetch(missing)
 
+    def new(self, count: int) -> list[tuple[str, PersonKey]]:
+        """So many new persons with their keys. Raises SealingOff, VaultKeyMissing, Unavailable."""
+        while (hand := self.take(drawn=count)) is None:
+            self.make_ready(drawn=count)
+        return hand.new
+
+    def living(self, persons: Collection[str]) -> dict[str, PersonKey]:
+        """The keys of those of these persons who have one; nothing is made and nothing remembered.
+
+        Raises SealingOff, VaultKeyMissing or Unavailable.
+        """
+        if not persons:
+            return {}
+        keyring = self.keyring
+        find = (
+            f"SELECT person, epoch, wrapped FROM {self.prefix}persons"
+            " WHERE person = ANY (%s::uuid[]) AND wrapped IS NOT NULL"
+        ).encode()
+        with self.connected() as connection:
+            rows = connection.execute(find, [list(persons)]).fetchall()
+        return {
+            str(person): PersonKey(keyring.unwrap(str(person), epoch, wrapped))
+            for person, epoch, wrapped in rows
+        }
+
     def put_back(self, person: str, key: PersonKey) -> None:
         """Give back what was drawn and came to stand for nobody."""
         self._stock.append((person, key))

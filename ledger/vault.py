@@ -128,9 +128,7 @@ class Vault:
         same work and the same time: a reference is drawn and a row is written either way.
         Raises SealingOff, VaultKeyMissing or Unavailable.
         """
-        while (hand := self.persons.take(drawn=1)) is None:
-            self.persons.make_ready(drawn=1)
-        person, key = hand.new.pop()
+        [(person, key)] = self.persons.new(1)
         digest = self.persons.keyring.digest(kind, scope, text)
         with self.persons.connected() as connection:
             found = connection.execute(self._refer, [kind, digest, person]).fetchone()

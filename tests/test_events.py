@@ -48,6 +48,8 @@ from ledger.envelope import (
 from ledger.errors import EventTooLarge, UnknownEventType
 from ledger.events import RULEBOOK_STREAM, Data, provider_stream
 from ledger.identity import Actor
+from ledger.private import Private, groups
+from ledger.private import texts as sealed_texts
 from ledger.sealing import Commitment, Sealed, SealedAs
 from ledger.vocabulary import EVENT_TYPES, json_schema
 from tests import given
@@ -635,11 +637,25 @@ def test_every_type_and_version_has_a_stored_event() -> None:
 def test_a_stored_event_is_read_and_its_bytes_are_the_same(file: Path) -> None:
     state = file.read_bytes()
     one = decode(state)
-    assert TYPE_PREFIX + file.stem == json.loads(state)["type"]
+    # Of one type there may be more: after the type stands the kind of sealed group that it holds.
+    name, _, kind = file.stem.partition("+")
+    assert TYPE_PREFIX + name == json.loads(state)["type"]
+    assert [type(place.group).__name__.lower() for place in groups(one.data)] == [kind] * bool(kind)
     assert state == rfc8785.dumps(json.loads(state))
     assert one.encode()[0] == state
     assert one.time is not None
     assert one.actor == given.REGISTRAR
+
+
+def test_every_kind_of_sealed_group_has_a_stored_event_in_which_all_of_it_is_sealed() -> None:
+    found: dict[type[Private], list[str]] = {}
+    for file in corpus_files():
+        for place in groups(decode(file.read_bytes()).data):
+            sealed = [name for name, one in sealed_texts(place.group) if isinstance(one, Sealed)]
+            found.setdefault(type(place.group), []).extend(sealed)
+    assert set(found) == set(Private.__subclasses__())
+    for kind, names in found.items():
+        assert set(names) == set(kind.model_fields) - {"person"}, kind
 
 
 def test_an_unknown_type_is_told_with_all_it_takes_to_find_it() -> None:

@@ -332,7 +332,7 @@ def test_the_reader_role_sees_nothing_of_it(office: Office, table: str) -> None:
         connection.execute(f"SELECT FROM intake.{table}".encode())
 
 
-@pytest.mark.parametrize("column", ["cells", "content", "organisation", "quarantined_at"])
+@pytest.mark.parametrize("column", ["person", "content", "organisation", "quarantined_at"])
 def test_the_service_cannot_change_what_the_row_was(office: Office, column: str) -> None:
     office.take()
     with (

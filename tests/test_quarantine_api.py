@@ -25,8 +25,7 @@ from api.intake.mapping import mapping_of
 from api.intake.quarantine import Quarantine, waiting_of
 from api.intake.tally import Account
 from api.quarantine_json import QuarantinedRowInFull, QuarantinedRows, RowAccepted
-from api.storage import migrate_quarantine
-from ledger.database import Database, migrate
+from ledger.database import Database
 from ledger.envelope import decode
 from ledger.events import PenaltyImposed
 from ledger.handle import Desk
@@ -39,12 +38,10 @@ from tests.test_imports import csv_file
 from tests.test_quarantine import (
     FILE,
     HEADER,
-    MENDED,
     PENALTIES,
     UNKNOWN_TYPE,
     WHY,
     WRONG_CHECK,
-    Office,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -472,6 +469,7 @@ def test_killed_between_the_append_and_the_settling_it_is_recorded_once(
     opened: Ledger,
     database: Database,
     tmp_path: Path,
+    clock: Clock,
 ) -> None:
     chengxin(*rows)
     org = ("--org", "CN-REG-1", "--why", WHY)
@@ -500,7 +498,8 @@ def test_killed_between_the_append_and_the_settling_it_is_recorded_once(
         process.communicate()
         gate.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
         gate.execute("DROP TRIGGER wait ON intake.rows")
-    held = Quarantine(opened).held(1)
+    with new_ledger(database, clock, tmp_path / "keys") as ledger:
+        held = Quarantine(ledger).held(1)
     assert held is not None
     assert held.state == "waiting"
     for arguments in (("reject", 1), ("correct", 1, "--set", f"code={given.OTHER}")):
@@ -514,24 +513,6 @@ def test_killed_between_the_append_and_the_settling_it_is_recorded_once(
     assert sum(isinstance(data, PenaltyImposed) for data in events) == 1
     steps = [step.what for step in Quarantine(opened).steps(1)]
     assert steps == ["quarantined", "corrected", "accepting", "accepting", "accepted"]
-
-
-def test_databases_of_earlier_versions_get_their_quarantine(
-    database: Database, tmp_path: Path, opened: Ledger, run: Run
-) -> None:
-    with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA intake CASCADE")
-    first = ROOT / "api" / "intake" / "sql" / "0001_quarantine.sql"
-    (tmp_path / first.name).write_bytes(first.read_bytes())
-    place = Database(database.conninfo, schema="intake", application="intake")
-    assert migrate(place, tmp_path) == [first.name]
-    office = Office(opened, run)
-    office.take()
-    for _ in range(2):
-        migrate_quarantine(database)
-    # What came in before the second migration is read by another mapping after it.
-    office.take(text=MENDED.replace("刷单", "刷量"))
-    assert {len(office.quarantine.steps(one.id)) for one in office.waiting()} == {2}
 
 
 def test_before_it_is_migrated_an_import_says_what_to_run(

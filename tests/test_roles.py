@@ -37,7 +37,7 @@ TABLES: dict[str, dict[str, set[str]]] = {
         "intake.recipes": {"select", "insert"},
         "intake.rows": {
             *("select", "insert", "update(state)", "update(problems)", "update(corrections)"),
-            *("update(positions)", "update(recipe)"),
+            *("update(positions)", "update(recipe)", "update(box)"),
         },
         "intake.steps": {"select", "insert"},
         "apikeys.keys": {"select", "update(last_used)"},

@@ -5,24 +5,25 @@ A row is told from every other by the organisation, the import's name, its key a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import orjson
 import psycopg
 
 from api.intake.block import Block
+from api.intake.content import Content, box_of, opened, plain_problems, plain_subject
 from api.intake.patience import patiently
-from api.intake.quarantine import SCHEMA, Connection, Quarantine, State, written
+from api.intake.quarantine import SCHEMA, Connection, Quarantine, State
 from api.intake.recipe import Recipe
-from api.intake.rows import Problem, Row, Unread, proof_of
+from api.intake.rows import Problem, Proof, Row, Unread, proof_of
 from api.intake.tally import Account
 from api.intake.underway import Waiting
 from ledger.database import reading
 from ledger.errors import Unavailable, Words
 from ledger.identity import Actor
+from ledger.sealing import NONCE_BYTES
 
 SHOWN_SUBJECT_CHARACTERS = 240
 IN_HAND = Problem(
@@ -36,19 +37,19 @@ KEEP_RECIPE = f"INSERT INTO {SCHEMA}.recipes VALUES (%s, %s, %s) ON CONFLICT DO 
 KEEP = f"""
     WITH kept AS (
         INSERT INTO {SCHEMA}.rows (organisation, import, file, recipe, quarantined_at, line,
-            row_key, content, size_bytes, subject, cells, problems)
-        SELECT %s, %s, %s, %s, %s, line, row_key, content, size_bytes, subject, cells, problems
-            FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::json[],
-                %s::json[]) AS r (line, row_key, content, size_bytes, subject, cells, problems)
-        ON CONFLICT DO NOTHING RETURNING id, quarantined_at)
+            row_key, content, size_bytes, subject, problems, person, box)
+        SELECT %s, %s, %s, %s, %s, r.* FROM unnest(%s::bigint[], %s::text[],
+            %s::text[], %s::bigint[], %s::text[], %s::json[], %s::uuid[], %s::bytea[]) AS r
+        ON CONFLICT (organisation, import, row_key, content) DO NOTHING
+        RETURNING id, quarantined_at)
     INSERT INTO {SCHEMA}.steps (row_id, number, at, what, organisation, role, ref, why)
     SELECT id, 1, quarantined_at, 'quarantined', %s, %s, %s, '' FROM kept
 """.encode()
 LAST_STEP = f"(SELECT what FROM {SCHEMA}.steps WHERE row_id = id ORDER BY number DESC LIMIT 1)"
 REREAD = f"""
     WITH reread AS (
-        UPDATE {SCHEMA}.rows SET recipe = %s, problems = p.problems
-            FROM unnest(%s::bigint[], %s::json[]) AS p (row_id, problems)
+        UPDATE {SCHEMA}.rows SET recipe = %s, problems = p.problems, box = p.box
+            FROM unnest(%s::bigint[], %s::json[], %s::bytea[]) AS p (row_id, problems, box)
             WHERE id = p.row_id AND state = 'waiting' AND corrections::text = '{{}}'
                 AND recipe <> %s AND {LAST_STEP} <> 'accepting'
             RETURNING id)
@@ -56,6 +57,13 @@ REREAD = f"""
     SELECT id, (SELECT count(*) + 1 FROM {SCHEMA}.steps WHERE row_id = id), %s, 'reread', %s, %s,
         %s, '' FROM reread
 """.encode()
+BOXES = (
+    f"SELECT id, content, person::text, box FROM {SCHEMA}.rows WHERE id = ANY (%s)"
+    " AND state = 'waiting' AND box IS NOT NULL"
+).encode()
+STANDING = (
+    f"SELECT id, state, corrections::text <> '{{}}', recipe FROM {SCHEMA}.rows WHERE id = %s"
+).encode()
 SETTLE = f"""
     WITH settled AS (
         UPDATE {SCHEMA}.rows SET state = 'recorded', positions = %s::bigint[]
@@ -111,19 +119,22 @@ class Holding:
     async def keep(self, rows: Sequence[Unread]) -> dict[int, Kept]:
         """Keep rows for a person; by line, their numbers (none in a dry run).
 
-        All of them or none go in; what is there already stays as it is.
+        All of them or none go in; what is there already stays as it is. Raises SealingOff,
+        VaultKeyMissing; Unavailable, OutcomeUnknown.
         """
         if self.dry_run or not rows:
             return {}
         proofs = [proof_of(row.raw) for row in rows]
+        persons, boxes = await reading(self._sealed, rows, proofs)
         columns = (
             [row.line for row in rows],
             [row.key for row in rows],
             [proof.sha256 for proof in proofs],
             [proof.size_bytes for proof in proofs],
-            [row.subject[:SHOWN_SUBJECT_CHARACTERS] for row in rows],
-            [orjson.dumps(dict(row.cells)).decode() for row in rows],
-            [written(row.problems) for row in rows],
+            [plain_subject(row.subject) for row in rows],
+            [plain_problems(row.problems) for row in rows],
+            persons,
+            boxes,
         )
         organisation, now = self.actor.organisation, self.quarantine.ledger.clock()
         shared = (organisation, self.name, self.file, self.recipe.digest, now)
@@ -144,27 +155,69 @@ class Holding:
         ]
         if self.dry_run or not others:
             return
-        numbers = [kept.id for _, kept in others]
-        problems = [written(row.problems) for row, _ in others]
+        told = {kept.id: row.problems for row, kept in others}
+        boxes = await reading(self._sealed_anew, told)
+        if not boxes:
+            return
+        numbers = list(boxes)
+        problems = [plain_problems(told[id]) for id in numbers]
         digest, now = self.recipe.digest, self.quarantine.ledger.clock()
         async with self.quarantine.connected() as connection, connection.transaction():
             await connection.execute(KEEP_RECIPE, [digest, *self.recipe])
-            given = [digest, numbers, problems, digest, now]
+            given = [digest, numbers, problems, list(boxes.values()), digest, now]
             await connection.execute(REREAD, [*given, *self._who()])
 
     @asynccontextmanager
     async def alone(self, id: int) -> AsyncIterator[tuple[Connection, Kept]]:
         """A row to oneself, and how it stands: no person decides it meanwhile."""
         async with self.quarantine.alone(id) as connection:
-            held = await self.quarantine.reread(connection, id)
-            assert held is not None, "no row ever goes away"
-            corrected = bool(held.corrections)
-            yield connection, Kept(id, held.state, corrected, held.recipe.digest)
+            found = await (await connection.execute(STANDING, [id])).fetchone()
+            assert found is not None, "no row ever goes away"
+            yield connection, Kept(*found)
 
     async def settle(self, connection: Connection, id: int, positions: Sequence[int]) -> None:
         """The row, which its caller has to himself, is recorded at these positions."""
         given = [list(positions), id, self.quarantine.ledger.clock(), *self._who()]
         await connection.execute(SETTLE, given)
+
+    def _sealed(
+        self, rows: Sequence[Unread], proofs: Sequence[Proof]
+    ) -> tuple[list[str], list[bytes]]:
+        """New persons whose keys are these rows', and the boxes of the rows."""
+        new = self.quarantine.ledger.vault.persons.new(len(rows))
+        boxes = [
+            box_of(
+                Content(row.subject[:SHOWN_SUBJECT_CHARACTERS], row.cells, row.problems),
+                key,
+                person=person,
+                digest=proof.sha256,
+                nonce=self.quarantine.ledger.random(NONCE_BYTES),
+            )
+            for row, proof, (person, key) in zip(rows, proofs, new, strict=True)
+        ]
+        return [person for person, _ in new], boxes
+
+    def _sealed_anew(self, told: Mapping[int, Sequence[Problem]]) -> dict[int, bytes]:
+        """By number, the boxes of waiting rows with other problems."""
+        ledger = self.quarantine.ledger
+        try:
+            found = ledger.rows(BOXES, [list(told)])
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise Unavailable from error
+        keys = ledger.vault.persons.living([person for _, _, person, _ in found])
+        boxes: dict[int, bytes] = {}
+        for id, digest, person, box in found:
+            if person in keys:
+                key = keys[person]
+                content = opened(box, key, person=person, digest=digest)
+                boxes[id] = box_of(
+                    replace(content, problems=told[id]),
+                    key,
+                    person=person,
+                    digest=digest,
+                    nonce=ledger.random(NONCE_BYTES),
+                )
+        return boxes
 
     def _who(self) -> tuple[str, str, str]:
         return self.actor.organisation, self.actor.role, self.actor.ref

@@ -10,6 +10,8 @@ from ledger.errors import LedgerError
 
 PATIENCE_SECONDS = 60.0
 BACK_OFF_SECONDS = 0.25
+STANDING = frozenset({"ledger-not-opened", "sealing-off"})
+"""What no waiting mends."""
 
 T = TypeVar("T")
 
@@ -25,6 +27,6 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except LedgerError as error:
-            if error.status != 503 or error.code == "ledger-not-opened" or clock() > deadline:
+            if error.status != 503 or error.code in STANDING or clock() > deadline:
                 raise
         await asyncio.sleep(BACK_OFF_SECONDS)

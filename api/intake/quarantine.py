@@ -1,9 +1,10 @@
 """The quarantine: rows that only a person can answer, kept until somebody has settled them.
 
 Two kinds of tables (`sql/`): what a row is now, and every step that was taken with it,
-which nobody can change. An import brings rows in and settles them (`holding.py`), a person
-decides them (`verdict.py`); nothing here judges a row or reads a file. What is kept is for the
-officers of the organisation and for auditors only, and stands in no log.
+which nobody can change. What a row says lies in a box that only the vault's keys open
+(`content.py`), until the row is settled. An import brings rows in and settles them (`holding.py`),
+a person decides them (`verdict.py`); nothing here judges a row or reads a file. What is kept is for
+the officers of the organisation and for auditors only, and stands in no log.
 
 Reads block. Writes are coroutines on connections of their own: no thread waits while somebody else
 has a row to himself.
@@ -21,12 +22,23 @@ from typing import Any, Literal, NamedTuple
 import orjson
 import psycopg
 
+from api.intake.content import (
+    Content,
+    box_of,
+    opened,
+    plain_names,
+    plain_problems,
+    problem_of,
+)
 from api.intake.recipe import Recipe
 from api.intake.rows import Problem, Proof
 from ledger.calendar import local_day
+from ledger.database import reading
 from ledger.errors import OutcomeUnknown, Unavailable, Words
 from ledger.identity import Actor
+from ledger.sealing import NONCE_BYTES, PersonKey
 from ledger.store import Ledger
+from ledger.vault_errors import SealBroken
 
 SCHEMA = "intake"
 MAX_CONNECTIONS = 8
@@ -59,13 +71,16 @@ STEPS: dict[What, Words] = {
     "rejected": Words("rejected", "退回"),
     "recorded": Words("recorded by a later import", "由其后的导入入账"),
 }
+PERSON = 11
+"""Which column of COLUMNS says whose key opens a row."""
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 COLUMNS = (
-    "id, organisation, import, file, line, subject, state, problems, quarantined_at, positions"
+    "id, organisation, import, file, line, subject, state, problems, quarantined_at, positions,"
+    " content, person, box"
 )
 ONE = (
-    f"SELECT {COLUMNS}, content, size_bytes, cells, corrections, kind, text"
+    f"SELECT {COLUMNS}, size_bytes, kind, text"
     f" FROM {SCHEMA}.rows JOIN {SCHEMA}.recipes ON digest = recipe WHERE id = %s"
 ).encode()
 HISTORY = (
@@ -81,8 +96,8 @@ WAITING = (
 ).encode()
 CHANGE = (
     f"UPDATE {SCHEMA}.rows"
-    " SET state = %s, problems = %s::json, corrections = %s::json, positions = %s::bigint[]"
-    " WHERE id = %s AND state = 'waiting'"
+    " SET state = %s, problems = %s::json, corrections = %s::json, positions = %s::bigint[],"
+    " box = %s WHERE id = %s AND state = 'waiting'"
 ).encode()
 STEP = (
     f"INSERT INTO {SCHEMA}.steps"
@@ -116,12 +131,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Held(Entry):
-    """A row in quarantine with all that reading it again needs."""
+    """A row in quarantine with all that reading it again needs.
+
+    `person` is whose key opens it, `answers` are the corrections of each step that made some. Of a
+    settled row there are neither these nor cells and corrections.
+    """
 
     proof: Proof
     cells: Mapping[str, str]
     corrections: Mapping[str, str]
     recipe: Recipe
+    person: str | None
+    answers: Sequence[Mapping[str, str]]
 
     def corrected(self, more: Mapping[str, str]) -> Held:
         """The row with more corrections, or other ones."""
@@ -129,13 +150,16 @@ class Held(Entry):
 
 
 class Step(NamedTuple):
-    """What somebody did with a row, and why; `corrections` and `positions` are of this step."""
+    """What somebody did with a row, and why; `corrections` and `positions` are of this step.
+
+    Of the corrections of a settled row only the names are left.
+    """
 
     at: datetime
     what: What
     actor: Actor
     why: str
-    corrections: Mapping[str, str]
+    corrections: Mapping[str, str | None]
     positions: Sequence[int]
 
 
@@ -169,19 +193,28 @@ class Quarantine:
             f"SELECT {COLUMNS} FROM {SCHEMA}.rows WHERE {conditions} id > %s ORDER BY id LIMIT %s"
         )
         found = self.ledger.rows(query.encode(), [*given.values(), after, limit])
-        return [_entry(row) for row in found]
+        keys = self._keys(found)
+        return [_entry(row, _content(row, keys)) for row in found]
 
     def held(self, id: int) -> Held | None:
-        """A row by its number."""
+        """A row by its number. Raises SealingOff, VaultKeyMissing or Unavailable."""
         rows = self.ledger.rows(ONE, [id])
-        return _held(rows[0]) if rows else None
+        return _held(rows[0], self._keys(rows)) if rows else None
 
     def steps(self, id: int) -> list[Step]:
-        """What was done with a row, in order."""
-        return [
-            Step(at, what, Actor(*who), why, corrections, positions)
-            for at, what, *who, why, corrections, positions in self.ledger.rows(HISTORY, [id])
-        ]
+        """What was done with a row, in order. Raises as `held`."""
+        rows = self.ledger.rows(HISTORY, [id])
+        held = self.held(id) if any(row[-2] for row in rows) else None
+        answers = iter(held.answers if held else ())
+        steps: list[Step] = []
+        for at, what, *who, why, names, positions in rows:
+            given = next(answers, names) if names else {}
+            steps.append(Step(at, what, Actor(*who), why, given, positions))
+        return steps
+
+    def _keys(self, rows: Sequence[Sequence[Any]]) -> dict[str, PersonKey]:
+        persons = [str(row[PERSON]) for row in rows if row[PERSON] is not None]
+        return self.ledger.vault.persons.living(persons)
 
     @asynccontextmanager
     async def alone(self, id: int) -> AsyncIterator[Connection]:
@@ -219,7 +252,7 @@ class Quarantine:
     async def reread(self, connection: Connection, id: int) -> Held | None:
         """A row by its number, as whoever has it to himself sees it."""
         found = await (await connection.execute(ONE, [id])).fetchone()
-        return None if found is None else _held(found)
+        return None if found is None else _held(found, await reading(self._keys, [found]))
 
     async def last_step(self, connection: Connection, id: int) -> What:
         """What was done last with a row; another mapping that read it has done nothing."""
@@ -237,57 +270,77 @@ class Quarantine:
         state: State = "waiting",
         problems: Sequence[Problem] | None = None,
     ) -> Held:
-        """Record a step, and what the row is from now on, in one transaction; the row then."""
-        corrections = dict(held.corrections) | dict(step.corrections)
-        left = held.problems if problems is None else problems
-        who = (step.actor.organisation, step.actor.role, step.actor.ref)
-        given = orjson.dumps(dict(step.corrections)).decode()
-        async with connection.transaction():
-            row = [state, written(left), orjson.dumps(corrections).decode(), list(step.positions)]
-            changed = await connection.execute(CHANGE, [*row, held.id])
-            assert changed.rowcount == 1, "whoever takes a step has the row to himself"
-            await connection.execute(
-                STEP,
-                [held.id, step.at, step.what, *who, step.why, given, list(step.positions), held.id],
-            )
-        return replace(
-            held,
+        """Record a step, and what the row is from now on, in one transaction; the row then.
+
+        Raises as `held`.
+        """
+        given = {name: text for name, text in step.corrections.items() if text is not None}
+        then = replace(
+            held.corrected(given),
             state=state,
-            problems=left,
-            corrections=corrections,
+            problems=held.problems if problems is None else problems,
             positions=list(step.positions),
+            answers=[*held.answers, given] if given else held.answers,
+        )
+        who = (step.actor.organisation, step.actor.role, step.actor.ref)
+        row = [state, plain_problems(then.problems), plain_names(then.corrections), then.positions]
+        box = await reading(self._box, then) if state == "waiting" else None
+        async with connection.transaction():
+            changed = await connection.execute(CHANGE, [*row, box, held.id])
+            assert changed.rowcount == 1, "whoever takes a step has the row to himself"
+            told = [step.at, step.what, *who, step.why, plain_names(given), then.positions]
+            await connection.execute(STEP, [held.id, *told, held.id])
+        if state == "waiting":
+            return then
+        left = list(map(problem_of, orjson.loads(plain_problems(then.problems))))
+        return replace(then, person=None, cells={}, corrections={}, answers=[], problems=left)
+
+    def _box(self, held: Held) -> bytes | None:
+        """The box of a row as it is now; None where its key is gone, and with it what it said."""
+        keys = self.ledger.vault.persons.living([held.person] if held.person else [])
+        if held.person is None or held.person not in keys:
+            return None
+        content = Content(held.subject, held.cells, held.problems, held.corrections, held.answers)
+        return box_of(
+            content,
+            keys[held.person],
+            person=held.person,
+            digest=held.proof.sha256,
+            nonce=self.ledger.random(NONCE_BYTES),
         )
 
 
-def written(problems: Sequence[Problem]) -> str:
-    """Problems as they are stored."""
-    return orjson.dumps(
-        [
-            {"field": one.field, "code": one.code, **one.reason._asdict(), "doubtful": one.doubtful}
-            for one in problems
-        ]
-    ).decode()
+def _content(row: Sequence[Any], keys: Mapping[str, PersonKey]) -> Content | None:
+    """What is in the box of a row; None where the key is gone."""
+    digest, person, box = row[PERSON - 1 : PERSON + 2]
+    key = keys.get(str(person))
+    if key is None or box is None:
+        return None
+    try:
+        return opened(box, key, person=str(person), digest=digest)
+    except ValueError as error:
+        raise SealBroken(path=f"quarantine/{row[0]}", event=str(person)) from error
 
 
-def _problem(stored: Mapping[str, Any]) -> Problem:
-    reason = Words(stored["en"], stored["zh"])
-    return Problem(stored["field"], stored["code"], reason, stored["doubtful"])
+def _entry(row: Sequence[Any], content: Content | None) -> Entry:
+    id, organisation, name, file, line, subject, state, problems, at, positions = row[: PERSON - 1]
+    told = list(map(problem_of, problems)) if content is None else content.problems
+    shown = subject if content is None else content.subject
+    return Entry(id, organisation, name, file, line, shown, state, told, at, positions)
 
 
-def _entry(row: Sequence[Any]) -> Entry:
-    id, organisation, name, file, line, subject, state, problems, at, positions = row
-    told = list(map(_problem, problems))
-    return Entry(id, organisation, name, file, line, subject, state, told, at, positions)
-
-
-def _held(row: Sequence[Any]) -> Held:
-    *listed, content, size_bytes, cells, corrections, kind, text = row
-    entry = _entry(listed)
+def _held(row: Sequence[Any], keys: Mapping[str, PersonKey]) -> Held:
+    size_bytes, kind, text = row[PERSON + 2 :]
+    content = _content(row, keys)
+    entry = _entry(row, content)
     shown = {field.name: getattr(entry, field.name) for field in fields(entry)}
+    said = content or Content()
     return Held(
         **shown,
-        proof=Proof(content, size_bytes),
-        cells=cells,
-        corrections=corrections,
+        proof=Proof(row[PERSON - 1], size_bytes),
+        cells=said.cells,
+        corrections=said.corrections,
         recipe=Recipe(kind, text),
+        person=str(row[PERSON]) if content else None,
+        answers=said.answers,
     )
