@@ -152,11 +152,9 @@ class QuarantineRoutes:
     ) -> Response:
         """Rows in the order in which they came, those that wait where nothing else is asked."""
         claims = await self._reader(request)
-        everybodys = claims.reader.rights.quarantine is Whose.EVERYBODYS
-        organisation = None if everybodys else claims.organisation
         found = await reading(
             self._quarantine.listed,
-            organisation,
+            _whose(claims),
             state=None if state == "all" else state,
             name=name,
             after=after,
@@ -175,7 +173,7 @@ class QuarantineRoutes:
     async def row(self, request: Request, id: Id) -> Response:
         """A row with its cells, its corrections and every step that was taken with it."""
         claims = await self._reader(request)
-        held = await reading(self._quarantine.held, id)
+        held = await reading(self._quarantine.held, id, _whose(claims))
         if held is None or not claims.reader.sees_rows_of(held.organisation):
             raise UnknownRow(row=id)
         return await self._in_full(held, claims)
@@ -232,6 +230,11 @@ class QuarantineRoutes:
         steps = await reading(self._quarantine.steps, held.id)
         await self._accesses.record(claims, "QUARANTINE", held.id, held.id)
         return reply(shown_in_full(held, steps), claims.reader)
+
+
+def _whose(claims: Claims) -> str | None:
+    """The organisation whose rows are looked at; None for everybody's."""
+    return None if claims.reader.rights.quarantine is Whose.EVERYBODYS else claims.organisation
 
 
 def _of_act(act: Act) -> dict[str, Any]:

@@ -82,6 +82,7 @@ COLUMNS = (
 ONE = (
     f"SELECT {COLUMNS}, size_bytes, kind, text"
     f" FROM {SCHEMA}.rows JOIN {SCHEMA}.recipes ON digest = recipe WHERE id = %s"
+    " AND organisation = coalesce(%s, organisation)"
 ).encode()
 HISTORY = (
     "SELECT at, what, organisation, role, ref, why, corrections, positions"
@@ -196,9 +197,12 @@ class Quarantine:
         keys = self._keys(found)
         return [_entry(row, _content(row, keys)) for row in found]
 
-    def held(self, id: int) -> Held | None:
-        """A row by its number. Raises SealingOff, VaultKeyMissing or Unavailable."""
-        rows = self.ledger.rows(ONE, [id])
+    def held(self, id: int, organisation: str | None = None) -> Held | None:
+        """A row, of one organisation or of any; another's takes the same work as none.
+
+        Raises SealingOff, VaultKeyMissing or Unavailable.
+        """
+        rows = self.ledger.rows(ONE, [id, organisation])
         return _held(rows[0], self._keys(rows)) if rows else None
 
     def steps(self, id: int) -> list[Step]:
@@ -249,9 +253,9 @@ class Quarantine:
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 raise OutcomeUnknown from error
 
-    async def reread(self, connection: Connection, id: int) -> Held | None:
-        """A row by its number, as whoever has it to himself sees it."""
-        found = await (await connection.execute(ONE, [id])).fetchone()
+    async def reread(self, connection: Connection, id: int, of: str | None = None) -> Held | None:
+        """A row as `held`, as whoever has it to himself sees it."""
+        found = await (await connection.execute(ONE, [id, of])).fetchone()
         return None if found is None else _held(found, await reading(self._keys, [found]))
 
     async def last_step(self, connection: Connection, id: int) -> What:

@@ -143,8 +143,8 @@ class Verdicts:
 
     async def _mine(self, connection: Connection, id: int, actor: Actor) -> Held:
         """The row, if it is of the actor's organisation."""
-        held = await self._quarantine.reread(connection, id)
-        if held is None or held.organisation != actor.organisation:
+        held = await self._quarantine.reread(connection, id, actor.organisation)
+        if held is None:
             raise UnknownRow(row=id)
         return held
 
