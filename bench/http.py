@@ -66,7 +66,7 @@ def rows(place: Place) -> Iterable[Row]:
     )
 
 
-GET = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def _register(desk: Desk) -> None:
@@ -78,7 +78,7 @@ def _writes(token: str, connection: int) -> Iterator[bytes]:
     for number in count():
         body = orjson.dumps(penalty(number).model_dump(mode="json"))
         yield (
-            f"POST /v1/providers/HK-CR-{connection}/penalties HTTP/1.1\r\nHost: bench\r\n"
+            f"POST /v1/providers/HK-CR-{connection}/penalties HTTP/1.1\r\nHost: localhost\r\n"
             f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body

@@ -135,7 +135,7 @@ def _line(stored: Any) -> bytes:
 
 
 def _get(position: int, token: str) -> bytes:
-    head = f"GET /v1/events/{position} HTTP/1.1\r\nHost: bench\r\n"
+    head = f"GET /v1/events/{position} HTTP/1.1\r\nHost: localhost\r\n"
     return f"{head}Authorization: Bearer {token}\r\n\r\n".encode()
 
 
