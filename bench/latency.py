@@ -89,7 +89,7 @@ async def _stream(served: Served, first: int, last: int) -> Moments:
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=2**20)
     writer.write(
         f"GET /v1/feed?after={first} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
-        f"Authorization: Bearer {served.token}\r\n\r\n".encode()
+        f"Authorization: Bearer {served.subscriber}\r\n\r\n".encode()
     )
     while last not in streamed:
         line = await reader.readline()
