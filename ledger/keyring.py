@@ -192,14 +192,23 @@ class FileKeyring:
         with self._guard, os.fdopen(lock_file, "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._refresh()
-            yield
-            content = {
-                "epochs": [asdict(one) for one in self._epochs],
-                "keys": {str(n): base64.b64encode(key).decode() for n, key in self._keys.items()},
-                "digests": base64.b64encode(self._digests).decode(),
-            }
-            replace_key_file(self._path, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+            kept = list(self._epochs), dict(self._keys), self._digests
+            try:
+                yield
+                replace_key_file(self._path, self._written())
+            except BaseException:
+                # Nothing may ever be wrapped under a key that is in no file.
+                self._epochs, self._keys, self._digests = kept
+                raise
             self._refresh()
+
+    def _written(self) -> bytes:
+        content = {
+            "epochs": [asdict(one) for one in self._epochs],
+            "keys": {str(n): base64.b64encode(key).decode() for n, key in self._keys.items()},
+            "digests": base64.b64encode(self._digests).decode(),
+        }
+        return orjson.dumps(content, option=orjson.OPT_INDENT_2)
 
 
 def _epoch(written: dict[str, Any]) -> Epoch:
