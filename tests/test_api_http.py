@@ -82,7 +82,7 @@ def test_the_head_of_the_endless_stream_ends(served: Served) -> None:
     head = served.client.head("/v1/feed", headers=headers)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"].startswith(lines.STREAM)
-    assert open_streams(served) == 0
+    wait_until(lambda: open_streams(served) == 0)
     assert served.client.head("/v1/feed").status_code == 401
 
 
