@@ -18,7 +18,7 @@ from api.replies import is_fresh
 from ledger.database import Database
 from tests import given
 from tests.conftest import Clock, new_ledger
-from tests.serving import Served, positioned, problem, serving
+from tests.serving import Served, positioned, problem, serving, wait_until
 from tests.test_api_feed import open_streams
 
 numbers = itertools.count(1)
