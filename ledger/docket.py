@@ -8,7 +8,6 @@ of a decision of which nobody was told, and is dropped. Each line names the ledg
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +18,10 @@ import orjson
 
 from ledger.envelope import Event
 from ledger.identity import Actor
-from ledger.keyfile import KeyFileError, private_folder, read_private
+from ledger.keyfile import KeyFileError, locked, private_folder, read_private
 from ledger.vocabulary import EVENT_TYPES
 
 DOCKET_FILE = "erasures.jsonl"
-LOCK_FILE = ".erasures.lock"
 
 
 class Decision(NamedTuple):
@@ -88,9 +86,7 @@ class Docket:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Meanwhile nobody else decides about anybody, in this process or in another."""
-        lock_file = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(lock_file, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._path):
             yield
 
     def state(self) -> tuple[int, int, int]:

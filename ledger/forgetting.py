@@ -1,7 +1,8 @@
 """Forgetting in every process: whoever is erased anywhere is dropped from memory everywhere.
 
 A process remembers the keys of persons for whom it sealed (`ledger/persons.py`). Such a key opens
-nothing by itself, since what it opened is gone; it goes all the same, a moment after the event.
+nothing by itself, since what it opened is gone; it goes all the same, a moment after the event. So
+does the key of an epoch that was destroyed by another process.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import structlog
 
 from ledger.erasure import PersonErasure
 from ledger.errors import LedgerError
+from ledger.keyfile import KeyFileError
 from ledger.person_log import PersonLog
 from ledger.store import Ledger
 from ledger.tail import Tail
@@ -47,6 +49,7 @@ class Forgetting:
     def _run(self) -> None:
         while not self._stopping.is_set():
             head = self._tail.wait(self._seen, WAIT_SECONDS)
+            self._let_go()
             if head <= self._seen:
                 # A tail that stops wakes everybody at once.
                 self._stopping.wait(WAIT_SECONDS / 10)
@@ -62,3 +65,10 @@ class Forgetting:
                 self._stopping.wait(WAIT_SECONDS)
             else:
                 self._seen = head
+
+    def _let_go(self) -> None:
+        try:
+            self._ledger.vault.persons.let_go()
+        except (OSError, KeyFileError, LedgerError) as error:
+            log.warning("vault keys cannot be read", reason=str(error))
+            self._stopping.wait(WAIT_SECONDS)

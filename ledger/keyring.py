@@ -12,7 +12,6 @@ each reads it again when it has changed.
 from __future__ import annotations
 
 import base64
-import fcntl
 import hmac
 import os
 import threading
@@ -28,11 +27,17 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ledger.keyfile import KeyFileError, private_folder, read_private, replace_key_file
+from ledger.keyfile import (
+    KeyFileError,
+    locked,
+    private_folder,
+    read_private,
+    replace_key_file,
+    sweep,
+)
 from ledger.vault_errors import VaultKeyMissing
 
 KEY_FILE = "vault-keys.json"
-LOCK_FILE = ".vault-keys.lock"
 KEY_BYTES = 32
 NONCE_BYTES = 12
 
@@ -54,7 +59,10 @@ class Keyring(Protocol):
     """Wraps and unwraps the keys of persons, and digests what must be found again."""
 
     def epochs(self) -> Sequence[Epoch]:
-        """Every epoch there ever was, in order; the last one is in use. Empty: none was begun."""
+        """Every epoch there ever was, in order; the last one is in use. Empty: none was begun.
+
+        Whoever is asked this lets go of the keys that were destroyed elsewhere.
+        """
 
     def begin(self, after: int, on: date) -> None:
         """Begin the epoch after `after` (0: the first); nothing if that was done already."""
@@ -79,8 +87,9 @@ class FileKeyring:
     """A keyring in one file of the key folder. Raises KeyFileError where others may read it."""
 
     def __init__(self, folder: Path, *, random: Callable[[int], bytes] = os.urandom) -> None:
-        self._folder, self._path, self._random = folder, folder / KEY_FILE, random
+        self._path, self._random = folder / KEY_FILE, random
         private_folder(folder)
+        sweep(self._path)
         self._guard = threading.RLock()
         self._read_at: tuple[int, int] | None = None
         self._epochs: list[Epoch] = []
@@ -140,8 +149,8 @@ class FileKeyring:
     def unwrap(self, person: str, epoch: int, wrapped: bytes) -> bytes:
         """See `Keyring`."""
         with self._guard:
-            if epoch not in self._keys:
-                self._refresh()
+            # Each time, so that a key that another process destroyed opens nothing here either.
+            self._refresh()
             key = self._keys.get(epoch)
         if key is None or not wrapped.startswith(_name(key)):
             raise VaultKeyMissing(epoch=epoch)
@@ -188,9 +197,7 @@ class FileKeyring:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """The file as it is now, and written anew in the end; one process at a time."""
-        lock_file = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with self._guard, os.fdopen(lock_file, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._guard, locked(self._path):
             self._refresh()
             kept = list(self._epochs), dict(self._keys), self._digests
             try:

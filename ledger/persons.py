@@ -77,6 +77,7 @@ class Persons:
         self._stock_size = FIRST_STOCK // 2
         self._guard = threading.Lock()
         self._keys: OrderedDict[str, PersonKey] = OrderedDict()
+        self._dropped: OrderedDict[str, None] = OrderedDict()
         self._proven = False
 
     @property
@@ -152,9 +153,21 @@ class Persons:
         self._stock.append((person, key))
 
     def drop(self, person: str) -> None:
-        """Forget what this process remembers of a person."""
+        """Forget what this process remembers of a person, and remember nothing of it again.
+
+        The key may be in the hands of somebody who read it before it was deleted and is about to
+        put it here. The latest ten thousand are told from others: a read takes moments.
+        """
         with self._guard:
             self._keys.pop(person, None)
+            self._dropped[person] = None
+            while len(self._dropped) > MAX_KEYS:
+                self._dropped.popitem(last=False)
+
+    def let_go(self) -> None:
+        """Drop the keys of epochs that another process destroyed; nothing without a keyring."""
+        if self._keyring is not None:
+            self._keyring.epochs()
 
     def stock_up_soon(self) -> None:
         """Have the stock filled before it is empty, by a thread of its own."""
@@ -192,6 +205,8 @@ class Persons:
                 raise PersonErased(person=person)
             key = PersonKey(self.keyring.unwrap(str(person), epoch, wrapped))
             with self._guard:
+                if str(person) in self._dropped:
+                    raise PersonErased(person=person)
                 self._keys[str(person)] = key
                 while len(self._keys) > MAX_KEYS + len(persons):
                     self._keys.popitem(last=False)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import statistics
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -24,7 +25,7 @@ from ledger.docket import DOCKET_FILE, Docket
 from ledger.erasing import Erasures
 from ledger.forgetting import Forgetting
 from ledger.handle import Desk
-from ledger.keyring import Epoch
+from ledger.keyring import KEY_FILE, Epoch
 from ledger.marks import Marks, alike
 from ledger.private import Private
 from ledger.rotation import Terms
@@ -34,6 +35,7 @@ from tests import given
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, positioned, problem, serving, wait_until
 from tests.test_erasing import STRANGER
+from tests.test_keyring import destroyed, held
 from tests.test_vault import CONTACT, NAME, whole_database
 
 OFFICER = "privacy_officer"
@@ -323,6 +325,12 @@ def test_every_process_forgets_the_key(served: Served, clock: Clock) -> None:
         elsewhere = Erasures(other, Docket(served.keys), clock=clock)
         elsewhere.erase(person, "CONSENT_WITHDRAWN", given.REGISTRAR, document=None)
         wait_until(lambda: persons.take([person]) is None)
+        # And the key of an epoch that another process destroyed, though nobody asks for anything.
+        content = json.loads((served.keys / KEY_FILE).read_bytes())
+        key = b64decode(content["keys"]["1"])
+        assert held(persons.keyring, key)
+        destroyed(served.keys)
+        wait_until(lambda: not held(persons.keyring, key))
         forgetting.stop()
 
 
