@@ -11,7 +11,7 @@ what they forbid, and needs nothing but the log.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple, TypeVar
 
@@ -153,24 +153,42 @@ class Breach(NamedTuple):
     reason: Words
 
 
+Made = tuple[Event, ProposalMade]
+
+
+@dataclass(slots=True)
+class _Replay:
+    """What the events so far say: what was proposed, what is decided, and who recorded what."""
+
+    made: dict[str, Made] = field(default_factory=dict)
+    decided: set[str] = field(default_factory=set)
+    recorded: dict[str, str] = field(default_factory=dict)
+
+
 def breaches(log: Iterable[Event]) -> Iterator[Breach]:
     """What in a log was not done by two persons, from the log alone, in the order of positions.
 
-    For an auditor: every event that needs two names as its cause a proposal of the same stream, by
-    another person, for just this, undecided and not lapsed.
+    For an auditor: every proposal is a deciding officer's; every event that needs two, and every
+    refusal, names as its cause a proposal of the same stream, by another person, undecided and not
+    lapsed, and is a deciding officer's who did not record what it is about; what was approved is
+    what was proposed; and only who proposed withdraws.
     """
-    made: dict[str, tuple[Event, ProposalMade]] = {}
-    decided: set[str] = set()
+    so_far = _Replay()
     for event in log:
+        cause = so_far.made.get(event.causation or "")
         if isinstance(event.data, ProposalMade):
-            made[event.id] = event, event.data
-            continue
-        if type(event.data) in EVENTS_OF_TWO:
-            reason = _fault(event, made.get(event.causation or ""), decided)
-            if reason is not None:
-                yield Breach(event.id, reason)
-        if event.causation in made:
-            decided.add(event.causation)
+            reason = _unfit(event)
+            so_far.made[event.id] = event, event.data
+        elif type(event.data) in EVENTS_OF_TWO or type(event.data) in VERDICTS:
+            reason = _fault(event, cause, so_far)
+        else:
+            reason = None
+        if reason is not None:
+            yield Breach(event.id, reason)
+        if cause is not None:
+            so_far.decided.add(cause[0].id)
+        if event.subject is not None and type(event.data) not in VERDICTS:
+            so_far.recorded[event.id] = event.actor.ref
 
 
 def _event_of(command: type[Data]) -> type[Data]:
@@ -182,22 +200,25 @@ EVENTS_OF_TWO: dict[type[Data], type[Data]] = {_event_of(one): one for one in NE
 """The events that need two officers, and the command each follows from."""
 
 
-def _fault(
-    event: Event, cause: tuple[Event, ProposalMade] | None, decided: set[str]
-) -> Words | None:
+def _unfit(event: Event) -> Words | None:
+    """Why its actor may neither propose nor decide."""
+    if not event.actor.is_person:
+        return Words("who proposed or decided it is no person", "提请者或决定者并非具体人员")
+    if event.actor.role not in DECIDING:
+        return Words("who proposed or decided it has no such role", "提请者或决定者无此权限")
+    return None
+
+
+def _fault(event: Event, cause: Made | None, so_far: _Replay) -> Words | None:
     if cause is None or cause[0].stream != event.stream:
         return Words("it names no proposal of its stream", "未指明本记录流中的提请")
     proposal, made = cause
-    asked, decided_on = without_sealed(made.proposed.data), without_sealed(event.data)
-    if type(asked) is not EVENTS_OF_TWO[type(event.data)] or any(
-        getattr(decided_on, name) != value for name, value in asked
-    ):
+    if type(event.data) in EVENTS_OF_TWO and not _is_as_asked(made, event.data):
         return Words("its proposal asks for something else", "与所提请的事项不同")
-    if proposal.actor.ref == event.actor.ref:
-        return Words("one person proposed and decided it", "提请与决定为同一人")
-    if not (proposal.actor.is_person and event.actor.is_person):
-        return Words("who proposed or decided it is no person", "提请者或决定者并非具体人员")
-    if proposal.id in decided:
+    reason = _not_theirs(event, proposal, made, so_far) or _unfit(proposal) or _unfit(event)
+    if reason is not None:
+        return reason
+    if proposal.id in so_far.decided:
         return Words("its proposal was decided before", "该提请此前已有结论")
     if (
         made.lapses_on is not None
@@ -206,3 +227,22 @@ def _fault(
     ):
         return Words("its proposal had lapsed", "该提请已失效")
     return None
+
+
+def _not_theirs(event: Event, proposal: Event, made: ProposalMade, so_far: _Replay) -> Words | None:
+    own = proposal.actor.ref == event.actor.ref
+    if isinstance(event.data, ProposalWithdrawn):
+        return None if own else Words("another person withdrew it", "撤回者并非提请人")
+    if own:
+        return Words("one person proposed and decided it", "提请与决定为同一人")
+    about = made.proposed.data
+    if isinstance(about, TargetFields) and event.actor.ref == so_far.recorded.get(about.target):
+        return Words("who decided it recorded what it is about", "决定者即所涉记录的登记人")
+    return None
+
+
+def _is_as_asked(made: ProposalMade, decided: Data) -> bool:
+    asked, decided = without_sealed(made.proposed.data), without_sealed(decided)
+    return type(asked) is EVENTS_OF_TWO[type(decided)] and all(
+        getattr(decided, name) == value for name, value in asked
+    )

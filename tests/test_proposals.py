@@ -223,6 +223,9 @@ def test_who_approved_a_list_entry_does_not_decide_on_its_overturning(office: Of
     proposal = office.record(given.overturn(entry), given.THIRD)
     office.refuses(proposal_errors.OwnRecord, given.approve(proposal), given.SECOND)
     office.record(given.approve(proposal), given.REGISTRAR)
+    assert list(breaches(office.log)) == []
+    (breach,) = breaches(forged(office.log, len(office.log) - 1, actor=given.SECOND))
+    assert "recorded what it is about" in breach.reason.en
 
 
 def test_a_refusal_ends_it_with_its_reason(office: Office, command: Data) -> None:
@@ -343,8 +346,13 @@ def test_the_log_shows_what_two_officers_did_not_do(office: Office) -> None:
     other = SevereListEntered(**dict(given.listing()))
     nobody = replace(given.THIRD, ref=OPERATOR_REF)
     decided = [*log, replace(log[last], id=given.CLIENT)]
+    inspector = replace(given.THIRD, role="inspector")
+    (proposed,) = breaches(forged(log, last - 1, actor=inspector)[:last])
+    assert (proposed.id, "no such role" in proposed.reason.en) == (proposal, True)
     for wrong, why in (
         (forged(log, last, actor=given.REGISTRAR), "one person"),
+        (forged(log, last, actor=inspector), "no such role"),
+        (forged(log, 1, actor=given.THIRD), "recorded what it is about"),
         (forged(log, last, actor=nobody), "no person"),
         (forged(log, last, causation=None), "names no proposal"),
         (forged(log, last, causation=given.CLIENT), "names no proposal"),
@@ -361,6 +369,24 @@ def test_the_log_shows_what_two_officers_did_not_do(office: Office) -> None:
         (breach,) = breaches(wrong)
         assert why in breach.reason.en
         assert breach.reason.zh
+
+
+def test_the_log_shows_a_refusal_or_withdrawal_that_was_not_theirs_to_give(office: Office) -> None:
+    refused = office.record(given.overturn(penalty_of(office)), given.SECOND)
+    office.record(given.refuse(refused), given.THIRD)
+    withdrawn = office.record(given.listing())
+    office.record(given.take_back(withdrawn))
+    log = office.log
+    assert list(breaches(log)) == []
+    for number, actor, why in (
+        (3, given.SECOND, "one person"),
+        (3, given.REGISTRAR, "recorded what it is about"),
+        (3, replace(given.THIRD, role="auditor"), "no such role"),
+        (3, replace(given.THIRD, ref=WORKER_REF), "no person"),
+        (5, given.THIRD, "another person withdrew"),
+    ):
+        (breach,) = breaches(forged(log, number, actor=actor))
+        assert (breach.id, why in breach.reason.en) == (log[number].id, True)
 
 
 def test_no_command_and_no_event_sets_a_score() -> None:
