@@ -25,6 +25,7 @@ from api.oidc.fetch import fetch_json
 from api.oidc.issuer import Issuer
 from api.security import Claims, Tokens, header_values, not_allowed
 from ledger.database import reading
+from ledger.dossier import ACTOR
 from ledger.errors import Words
 from ledger.identity import parse_identifier
 from ledger.store import Ledger
@@ -37,8 +38,6 @@ SCOPES: dict[Scope, Words] = {
     "write": Words("record and decide", "记录与办理"),
 }
 """What a bearer may be held to, whatever his role."""
-ACTOR = "actor"
-"""The kind of reference that stands for somebody who acts."""
 
 
 class Callers:

@@ -159,8 +159,8 @@ def token(
 
 def _reference_of(person: str, settings: Settings) -> str:
     """The reference of a person known to our own issuer by a name."""
-    from api.callers import ACTOR
     from api.storage import database_of
+    from ledger.dossier import ACTOR
     from ledger.store import Ledger
 
     with (

@@ -170,6 +170,7 @@ TITLES: dict[str, Title] = OF_PROPOSALS | {
         ),
     ),
     "person-not-held": _title("Not on hold", "未处于暂缓删除状态", NOTHING),
+    "officer-on-record": _title("Officer on record", "工作人员须留存可查", NOTHING),
     "sealing-off": _title(
         "No vault keys",
         "没有保险库密钥",

@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from ledger.vault import Vault
 
+ACTOR = "actor"
+"""The kind of reference (`Vault.reference`) that stands for somebody who acts."""
+
 
 class Tombstone(NamedTuple):
     """What is left of an erased person: when, how many events of each type held something sealed.
@@ -31,6 +34,9 @@ class Dossiers:
         prefix = vault.persons.prefix
         self._known = f"SELECT FROM {prefix}persons WHERE person = %s".encode()
         self._events = f"SELECT event_id FROM {prefix}sealed WHERE person = %s".encode()
+        self._acts = (
+            f"SELECT FROM {prefix}references WHERE person = %s AND kind = '{ACTOR}'".encode()
+        )
         self._tombstone = (
             f"SELECT erased_at, held, last_epoch FROM {prefix}persons"
             " WHERE person = %s AND wrapped IS NULL"
@@ -45,6 +51,11 @@ class Dossiers:
         """Whether a key was ever made for this reference, be it gone."""
         with self._persons.connected() as connection:
             return connection.execute(self._known, [person]).rowcount > 0
+
+    def acts(self, person: str) -> bool:
+        """Whether the reference is what somebody who logs in is known by."""
+        with self._persons.connected() as connection:
+            return connection.execute(self._acts, [person]).rowcount > 0
 
     def events(self, person: str) -> list[str]:
         """The ids of the events that hold something sealed for a person."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Literal
+from typing import Literal, TypedDict
 
 from ledger import person as stream
 from ledger.calendar import local_day
@@ -58,6 +58,11 @@ class Standing:
     tombstone: Tombstone | None = None
 
 
+class _Duties(TypedDict):
+    duty: Duty | None
+    acts: bool
+
+
 Decide = Callable[[Person, Rulebook, date], Sequence[Data]]
 
 
@@ -86,7 +91,8 @@ class Erasures:
     def erase(self, person: str, ground: str, actor: Actor, *, document: str | None) -> Standing:
         """Erase a person, or hold it where a duty to retain runs; done again the same answer.
 
-        Raises UnknownPerson, CodeNotInForce, SealingOff, Unavailable, OutcomeUnknown.
+        Raises UnknownPerson, CodeNotInForce, OfficerOnRecord, SealingOff, Unavailable,
+        OutcomeUnknown.
         """
 
         def decide(state: Person, book: Rulebook, today: date) -> Sequence[Data]:
@@ -95,7 +101,7 @@ class Erasures:
                 person=person,
                 ground=ground,
                 document=document,
-                duty=self._duty(person, book),
+                **self._duties(person, state, book, today),
                 book=book,
                 today=today,
             )
@@ -107,7 +113,13 @@ class Erasures:
 
         def decide(state: Person, book: Rulebook, today: date) -> Sequence[Data]:
             return stream.decide_release(
-                state, person=person, ground=ground, document=document, book=book, day=today
+                state,
+                person=person,
+                ground=ground,
+                document=document,
+                acts=self._duties(person, state, book, today)["acts"],
+                book=book,
+                day=today,
             )
 
         return self._settle(person, decide, actor, document=document)
@@ -116,8 +128,8 @@ class Erasures:
         """What follows when the day of a hold is over; nothing before. Raises what `erase` does."""
 
         def decide(state: Person, book: Rulebook, today: date) -> Sequence[Data]:
-            duty = self._duty(person, book)
-            return stream.decide_due(state, person=person, duty=duty, today=today)
+            duties = self._duties(person, state, book, today)
+            return stream.decide_due(state, person=person, **duties, today=today)
 
         return self._settle(person, decide, actor, document=None)
 
@@ -290,11 +302,19 @@ class Erasures:
         ours = {one.events[0].id: one for one in found if one.ledger == mine}
         return list(ours.values())
 
-    def _duty(self, person: str, book: Rulebook) -> Duty | None:
+    def _duties(self, person: str, state: Person, book: Rulebook, today: date) -> _Duties:
+        """Which duty keeps what is sealed of a person, and whether it must stay known who acted."""
+        acted = None
+        if self._dossiers.acts(person):
+            asked = today if state.held is None else _day(state.held)
+            acted = self._log.last_act(person) or asked
         if book.privacy is None:
-            return None
+            return {"duty": None, "acts": acted is not None}
         found = self._log.of_ids(self._dossiers.events(person))
-        return book.privacy.duty(one.event for one in found)
+        return {
+            "duty": book.privacy.duty((one.event for one in found), acted=acted),
+            "acts": acted is not None and book.privacy.must_be_known(acted, today),
+        }
 
 
 def _through(event: Event, head: int) -> Data:

@@ -14,6 +14,7 @@ import psycopg
 
 from ledger import person as stream
 from ledger import rulebook
+from ledger.access import AccessRecorded
 from ledger.calendar import local_day
 from ledger.envelope import Event, decode
 from ledger.erasure import PersonErasure, PersonHold, PersonRelease, person_stream
@@ -22,6 +23,8 @@ from ledger.events import RULEBOOK_STREAM
 from ledger.person import Person
 from ledger.store import Ledger
 
+SCAN_SECONDS = 3600
+"""The whole log may have to be looked through for an act of somebody who never acted."""
 KINDS = (PersonErasure.type, PersonHold.type, PersonRelease.type)
 
 T = TypeVar("T")
@@ -46,6 +49,10 @@ class PersonLog:
             f" WHERE topic IN ({kinds}) AND notification_id > %s ORDER BY notification_id"
         ).encode()
         self._last = f"SELECT max(notification_id) FROM {name} WHERE topic IN ({kinds})".encode()
+        self._last_act = (
+            f"SELECT state FROM {name} WHERE topic <> '{AccessRecorded.type}'"
+            " AND position(%s::bytea IN state) > 0 ORDER BY notification_id DESC LIMIT 1"
+        ).encode()
         self._by_id = (
             f"SELECT notification_id, state FROM {name} WHERE event_id = ANY (%s::uuid[])"
             " ORDER BY notification_id"
@@ -66,6 +73,16 @@ class PersonLog:
     def of_ids(self, ids: Collection[str]) -> list[Placed]:
         """The events with these ids, in order."""
         return self._placed(self._by_id, [list(ids)])
+
+    def last_act(self, actor: str) -> date | None:
+        """The day on which somebody last recorded anything."""
+        written = b'"actorref":"%s"' % actor.encode()
+        rows = self.read(lambda: self._ledger.rows(self._last_act, [written], seconds=SCAN_SECONDS))
+        if not rows:
+            return None
+        time = decode(rows[0][0]).time
+        assert time is not None
+        return local_day(time)
 
     def head(self) -> int:
         """The last position of the log."""

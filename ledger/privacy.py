@@ -37,10 +37,14 @@ class ReleaseGround(Ground):
 
 
 class Retention(Ground):
-    """A duty to retain: for each kind of event the day it is counted from, and for how long."""
+    """A duty to retain: for each kind of event the day it is counted from, and for how long.
+
+    `actors`: also by whom events were recorded, counted from the last act of each actor.
+    """
 
     events: dict[TypeName, DayField]
     period: Clock
+    actors: bool = False
 
     def until(self, event: Event) -> date | None:
         """The last day on which what is sealed in this event must be kept; None: no such duty."""
@@ -50,6 +54,10 @@ class Retention(Ground):
         assert event.time is not None
         day = local_day(event.time) if since == RECORDED else getattr(event.data, since)
         assert isinstance(day, date)
+        return self.counted_from(day)
+
+    def counted_from(self, day: date) -> date:
+        """The last day of the period."""
         if self.period.unit == "months":
             return add_months(day, self.period.count)
         return day + timedelta(days=self.period.count)
@@ -69,15 +77,32 @@ class Privacy(Part):
     retentions: dict[Code, Retention]
     releases: dict[Code, ReleaseGround]
 
-    def duty(self, events: Iterable[Event]) -> Duty | None:
-        """The duty that keeps what is sealed in these events the longest."""
+    def duty(self, events: Iterable[Event], *, acted: date | None = None) -> Duty | None:
+        """The duty that keeps what is sealed in these events the longest.
+
+        `acted`: the day of the last act, of somebody whose reference is an actor's.
+        """
         found = [
             Duty(until, code)
             for event in events
             for code, retention in self.retentions.items()
             if (until := retention.until(event)) is not None
         ]
+        if acted is not None:
+            found += [
+                Duty(retention.counted_from(acted), code)
+                for code, retention in self.retentions.items()
+                if retention.actors
+            ]
         return max(found, default=None)
+
+    def must_be_known(self, acted: date, today: date) -> bool:
+        """Whether whoever acted last on a day must still be told from everybody else.
+
+        For ever where no retention of the rulebook says until when.
+        """
+        ends = [one.counted_from(acted) for one in self.retentions.values() if one.actors]
+        return not ends or max(ends) >= today
 
 
 def contradictions(privacy: Privacy) -> Iterator[str]:
@@ -86,7 +111,7 @@ def contradictions(privacy: Privacy) -> Iterator[str]:
         yield "privacy.grounds: there is none"
     for code, retention in privacy.retentions.items():
         where = f"privacy.retentions.{code}"
-        if not retention.events:
+        if not (retention.events or retention.actors):
             yield f"{where}: names no event"
         if retention.period.unit == "working_days":
             yield f"{where}: is counted in days or months"

@@ -56,3 +56,16 @@ class PersonNotHeld(LedgerError):
 
     code = "person-not-held"
     zh = "人员 {person} 的删除请求未被暂缓，无可解除。"
+
+
+class OfficerOnRecord(LedgerError):
+    """Reference {person} is somebody's who acts here: it stays known as long as acts are kept.
+
+    Otherwise one officer could come back as two.
+    """
+
+    code = "officer-on-record"
+    zh = (
+        "编号 {person} 属于在本账本办理过事项的工作人员：办理记录保存期内须可辨识其人，不得删除，"
+        "以免同一人以两人身份办理。"
+    )

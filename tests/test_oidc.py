@@ -227,6 +227,51 @@ def test_who_was_erased_is_another_person_within_five_minutes_everywhere(scene: 
     assert ref("D-5") not in (first, second)
 
 
+def test_who_asks_to_be_erased_does_not_come_back_as_a_second_officer(scene: Scene) -> None:
+    served, path = scene.served, f"/v1/providers/{given.PROVIDER}"
+    callers = served.callers
+    assert callers is not None
+
+    def post(path: str, body: Any = None) -> httpx2.Response:
+        # Another login each time, and nothing remembered of the one before.
+        callers.forget()
+        bearer = {"Authorization": f"Bearer {scene.provider.token('zhang.san')}"}
+        return served.client.post(path, json=body or {}, headers=bearer)
+
+    def asked(what: str, ground: str) -> httpx2.Response:
+        return served.post(f"/v1/persons/{ref}/{what}", {"ground": ground}, "privacy_officer")
+
+    made = post(f"{path}/listings", given.listing().model_dump(mode="json"))
+    fact = penalise(scene, scene.provider.token("zhang.san"), "D-1").json()
+    overturning = given.overturn(fact["id"]).model_dump(mode="json", exclude={"target"})
+    other = served.post(f"{path}/decisions/{fact['id']}/overturning", overturning)
+    assert (made.status_code, other.status_code) == (202, 202)
+    ref = served.get(f"/v1/events/{made.json()['position']}", "auditor").json()["actorref"]
+    # As soon as he has logged in, whatever he does: who never acted can have acted by then.
+    held = asked("erasure", "CONSENT_WITHDRAWN")
+    assert held.status_code == 202, held.text
+    assert (held.json()["basis"]["code"], held.json()["until"]) == (
+        "OFFICIAL_RECORDS",
+        "2056-03-02",
+    )
+    for ground in ("DUTY_ENDED", "DUTY_DID_NOT_APPLY"):
+        problem(asked("release", ground), 409, "officer-on-record")
+    problem(post(f"{made.headers['location']}/approval"), 409, "same-officer")
+    problem(post(f"{other.headers['location']}/approval"), 409, "own-record")
+    assert asked("release", "REQUEST_WITHDRAWN").json()["state"] == "kept"
+    problem(post(f"{made.headers['location']}/approval"), 409, "same-officer")
+
+
+def test_who_logged_in_and_never_acted_is_held_too(scene: Scene) -> None:
+    assert is_let_in(scene, scene.provider.token("li.si"))
+    ledger = scene.served.ledger
+    ref = ledger.vault.reference("actor", scene.provider.issuer, "li.si")
+    asked = scene.served.post(
+        f"/v1/persons/{ref}/erasure", {"ground": "SERVICE_ENDED"}, "privacy_officer"
+    )
+    assert (asked.status_code, asked.json()["until"]) == (202, "2056-03-02")
+
+
 def test_no_subject_stands_in_an_event_an_answer_or_a_log_line(scene: Scene) -> None:
     with capture_logs() as logs:
         answers = [

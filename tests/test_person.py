@@ -17,7 +17,7 @@ from ledger.events import ContractCompleted, Data, provider_stream
 from ledger.person import Person
 from ledger.privacy import Duty
 from ledger.rulebook import Rulebook, first_rulebook, parse_rulebook
-from ledger.vault_errors import PersonNotHeld
+from ledger.vault_errors import OfficerOnRecord, PersonNotHeld
 from tests import given
 
 WHO = "5f1c8a52-7d0e-4b36-9a41-c3f2e9d1b7a4"
@@ -58,10 +58,18 @@ def asked(
     duty: Duty | None = None,
     *,
     ground: str = "CONSENT_WITHDRAWN",
+    acts: bool = False,
     book: Rulebook = BOOK,
 ) -> Sequence[Data]:
     return person.decide_erasure(
-        state, person=WHO, ground=ground, document="R-17", duty=duty, book=book, today=TODAY
+        state,
+        person=WHO,
+        ground=ground,
+        document="R-17",
+        duty=duty,
+        acts=acts,
+        book=book,
+        today=TODAY,
     )
 
 
@@ -87,6 +95,13 @@ def test_where_a_duty_runs_the_person_is_held_to_its_last_day() -> None:
     ]
 
 
+def test_who_acts_here_is_held_or_refused_and_never_erased() -> None:
+    assert asked(Person(), DUTY, acts=True) == [HOLD]
+    for too_short in (None, Duty(date(2026, 3, 1), "X")):
+        with pytest.raises(OfficerOnRecord):
+            asked(Person(), too_short, acts=True)
+
+
 def test_who_asks_again_changes_nothing() -> None:
     assert asked(lived(HOLD)) == []
     assert asked(lived(HOLD), Duty(date(2031, 1, 1), "Y")) == []
@@ -104,8 +119,10 @@ def test_a_ground_is_one_of_the_rulebook() -> None:
 
 
 def test_on_the_day_after_the_hold_the_person_is_erased() -> None:
-    def due(state: Person, today: date, duty: Duty | None = DUTY) -> Sequence[Data]:
-        return person.decide_due(state, person=WHO, duty=duty, today=today)
+    def due(
+        state: Person, today: date, duty: Duty | None = DUTY, *, acts: bool = False
+    ) -> Sequence[Data]:
+        return person.decide_due(state, person=WHO, duty=duty, acts=acts, today=today)
 
     assert due(lived(HOLD), UNTIL) == []
     assert due(lived(HOLD), date(2029, 2, 11)) == [ERASURE]
@@ -116,18 +133,27 @@ def test_on_the_day_after_the_hold_the_person_is_erased() -> None:
     ]
     assert due(lived(HOLD, ERASURE), date(2029, 2, 11)) == []
     assert due(Person(), date(2029, 2, 11)) == []
+    # By a later rulebook that does not say how long, an actor is held on.
+    assert due(lived(HOLD), date(2029, 2, 11), None, acts=True) == []
+    assert due(lived(HOLD), date(2029, 2, 11), DUTY, acts=True) == []
 
 
 def test_a_hold_ends_early_with_a_ground_that_says_what_follows() -> None:
-    def released(state: Person, ground: str, book: Rulebook = BOOK) -> Sequence[Data]:
+    def released(
+        state: Person, ground: str, book: Rulebook = BOOK, *, acts: bool = False
+    ) -> Sequence[Data]:
         return person.decide_release(
-            state, person=WHO, ground=ground, document=None, book=book, day=TODAY
+            state, person=WHO, ground=ground, document=None, acts=acts, book=book, day=TODAY
         )
 
     release = PersonRelease(person=WHO, ground="DUTY_ENDED", erased=True)
     assert released(lived(HOLD), "DUTY_ENDED") == [release, ERASURE]
     kept = PersonRelease(person=WHO, ground="REQUEST_WITHDRAWN", erased=False)
     assert released(lived(HOLD), "REQUEST_WITHDRAWN") == [kept]
+    assert released(lived(HOLD), "REQUEST_WITHDRAWN", acts=True) == [kept]
+    for ground in ("DUTY_ENDED", "DUTY_DID_NOT_APPLY"):
+        with pytest.raises(OfficerOnRecord):
+            released(lived(HOLD), ground, acts=True)
     # And then everything is as if nobody had asked.
     assert asked(lived(HOLD, kept), DUTY) == [HOLD]
     for state in (Person(), lived(ERASURE), lived(HOLD, kept), lived(HOLD, release, ERASURE)):
@@ -170,6 +196,21 @@ def test_a_duty_may_be_counted_from_the_recording_and_in_days() -> None:
     # Half past midnight in Shanghai is the day before in UTC.
     night = event(given.register(), time=datetime(2026, 3, 2, 16, 30, tzinfo=UTC))
     assert privacy.duty([night]) == Duty(date(2026, 3, 13), "LOGS")
+
+
+def test_whoever_acted_is_known_for_as_long_as_acts_are_kept() -> None:
+    assert BOOK.privacy is not None
+    duty = BOOK.privacy.duty([completed(date(2026, 2, 10))], acted=date(2026, 2, 1))
+    assert duty == Duty(date(2056, 2, 1), "OFFICIAL_RECORDS")
+    last = date(2056, 2, 1)
+    assert BOOK.privacy.must_be_known(date(2026, 2, 1), last)
+    assert not BOOK.privacy.must_be_known(date(2026, 2, 1), date(2056, 2, 2))
+    book = first_rulebook()
+    del privacy_of(book)["retentions"]["OFFICIAL_RECORDS"]
+    older = parse_rulebook(book).privacy
+    assert older is not None
+    assert older.duty([], acted=TODAY) is None
+    assert older.must_be_known(date(1990, 1, 1), TODAY), "nobody has said until when"
 
 
 def test_rulebooks_without_the_part_are_read_as_ever() -> None:
