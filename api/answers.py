@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
+from ledger.access import AccessDoor
 from ledger.identity import Ref
 
 Amount = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+\.[0-9]{2}$")]
@@ -201,6 +202,24 @@ class SealedTexts(Answer):
     position: Position
     id: str
     texts: list[SealedText]
+
+
+class FileAccess(Answer):
+    """One look at a file: when, by which door, who; `as_of` of a score or a case."""
+
+    position: Position
+    time: str
+    door: AccessDoor
+    as_of: DayText | None
+    organisation: str
+    role: str
+    ref: Ref
+
+
+class FileAccesses(Answer):
+    """Who looked at the file of a provider, in the order of the log."""
+
+    accesses: list[FileAccess]
 
 
 class SchemaEntry(Answer):

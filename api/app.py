@@ -65,6 +65,7 @@ from ledger.rotation import Terms
 from ledger.store import Ledger
 from ledger.tail import Tail
 from projections.disclosure import Disclosure
+from projections.looks import Looks
 from projections.proposals import Proposals
 from projections.scores import Scores
 from projections.sheet import Sheets
@@ -189,6 +190,7 @@ def read_routes(
         ledger,
         scores=scores,
         disclosure=disclosure,
+        looks=Looks(ledger),
         accesses=accesses,
         callers=callers,
         clock=clock,

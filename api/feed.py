@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from api import lines, openapi
-from api.accesses import Accesses
+from api.accesses import Accesses, Told
 from api.callers import Callers, claims_of
 from api.lines import PULLED, STREAM, Line
 from api.problems import AWAY
@@ -42,7 +42,8 @@ from ledger.calendar import local_day
 from ledger.database import reading
 from ledger.errors import Unavailable, Words
 from ledger.tail import Tail
-from projections.disclosure import Disclosure, Look
+from projections.disclosure import Disclosure
+from projections.look import Look
 
 PATH = "/v1/feed"
 MAX_LINES = 10_000
@@ -146,19 +147,18 @@ class Feed:
     ) -> AsyncGenerator[bytes, None]:
         """The stream beyond a position, until its bearer is no longer let in or the server stops.
 
-        What it opens is recorded once, before the first of it is given: from there without an end.
+        What it opens is recorded before it is given, from there without an end (`api/accesses.py`).
         """
         stopping: asyncio.Event = request.app.state.stopping
-        expires, recorded = claims.expires, False
+        expires, told = claims.expires, Told()
         pause = FIRST_PAUSE_SECONDS
         yield RETRY
         while not stopping.is_set() and (left := self._left(expires)) > 0:
             try:
                 await claims_of(request, self._callers, "feed")
                 look = await self._look(position, STREAM_LINES, claims)
-                if not recorded:
-                    await self._accesses.of_lines(claims, "STREAM", look)
-                    recorded = look.opened
+                today = local_day(self._clock())
+                await self._accesses.of_stream(claims, look, told, today=today)
                 found = look.lines
             except (TokenRefused, BearerNotAdmitted):
                 # What it showed is no longer good: a key was revoked, an issuer's key retired.

@@ -248,8 +248,8 @@ READS = {
     "/v1/providers/{identifier}/accesses": Read(
         "reads",
         "谁查阅过该服务商的档案 · Who looked at the file of a provider",
-        {"description": "Lines, in the order of the log.", "content": LINES, "headers": LINK},
-        (401, 403, 404, 406, 409, 500, 503),
+        json_answer(answers.FileAccesses, headers=LINK),
+        (401, 403, 404, 500, 503),
         [BEARER],
     ),
     "/v1/events/{position}": Read(

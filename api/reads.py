@@ -126,7 +126,7 @@ class Reads:
         if tag is not None and is_fresh(request, tag.removeprefix("W/")):
             return unchanged(tag, reader)
         position, text = await reading(self._full_score, file, day)
-        await self._accesses.record(claims, "SCORE", 1, position, subject=subject, as_of=day)
+        await self._accesses.record(claims, "SCORE", 1, position, file=subject, as_of=day)
         return reply(text, reader, tag=tag)
 
     async def case(self, request: Request, identifier: Identifier, as_of: AsOf = None) -> Response:
@@ -138,7 +138,7 @@ class Reads:
         if found is None:
             raise UnknownProvider(provider=file.subject)
         position, case = found
-        await self._accesses.record(claims, "CASE", 1, position, subject=file.subject, as_of=day)
+        await self._accesses.record(claims, "CASE", 1, position, file=file.subject, as_of=day)
         return reply(case, claims.reader)
 
     def _full_score(self, file: File, day: date) -> tuple[int, bytes]:

@@ -24,7 +24,9 @@ from ledger.database import reading
 from ledger.errors import UnknownProvider, Words
 from ledger.identity import parse_identifier
 from ledger.store import Ledger
-from projections.disclosure import Disclosure, Look
+from projections.disclosure import Disclosure
+from projections.look import Look
+from projections.looks import Looks
 from projections.rights import Reader
 from projections.scores import Scores
 
@@ -42,6 +44,7 @@ class Record:
         *,
         scores: Scores,
         disclosure: Disclosure,
+        looks: Looks,
         accesses: Accesses,
         callers: Callers | None,
         clock: Callable[[], datetime],
@@ -49,6 +52,7 @@ class Record:
         self._ledger = ledger
         self._scores = scores
         self._disclosure = disclosure
+        self._looks = looks
         self._accesses = accesses
         self._callers = callers
         self._clock = clock
@@ -89,26 +93,29 @@ class Record:
     ) -> Response:
         """Who looked at a provider's file, for itself and for whoever may see all of it."""
         claims, file = await file_of(request, self._callers, identifier, READ_THE_ACCESSES)
-        media_type = lines.negotiate(request.headers.get("accept"), lines.PULLED)
-        look = await reading(self._events, file.subject, after, limit, claims.reader, accesses=True)
-        await self._accesses.of_lines(claims, "EVENTS", look)
-        path = f"/v1/providers/{file.subject}/accesses"
-        return lines.page(look.lines, media_type, path=path, limit=limit)
+        found = await reading(self._looks.at, file, after=after, limit=limit + 1)
+        if not found:
+            await reading(self._known, file.subject, after)
+        answer = reply({"accesses": [one._asdict() for one in found[:limit]]}, claims.reader)
+        if len(found) > limit:
+            path = f"/v1/providers/{file.subject}/accesses"
+            last = found[limit - 1].position
+            answer.headers["Link"] = lines.next_link(path, after=last, limit=limit)
+        return answer
 
-    def _events(
-        self, subject: str, after: int, limit: int, reader: Reader, *, accesses: bool = False
-    ) -> Look:
+    def _events(self, subject: str, after: int, limit: int, reader: Reader) -> Look:
         today = local_day(self._clock())
-        look = self._disclosure.look(
-            after, limit, reader, today=today, subject=subject, accesses=accesses
-        )
-        if look.lines:
-            return look
+        look = self._disclosure.look(after, limit, reader, today=today, subject=subject)
+        if not look.lines:
+            self._known(subject, after)
+        return look
+
+    def _known(self, subject: str, after: int) -> None:
+        """Raises UnknownProvider or UnknownPosition."""
         if self._scores.current(subject) is None:
             raise UnknownProvider(provider=subject)
         if after > (head := self._ledger.head()):
             raise UnknownPosition(position=after, head=head)
-        return look
 
     async def event(
         self, request: Request, position: Annotated[int, Path(ge=1, le=2**53 - 1)]

@@ -27,7 +27,6 @@ from ledger.store import Ledger
 from ledger.vault import Opened
 from ledger.vault_errors import SealBroken
 from projections.disclosure import Disclosure
-from projections.outline import outline_of
 from projections.rights import NONE
 
 PATH = "/v1/events/{position}/sealed"
@@ -73,16 +72,15 @@ class SealedDoor:
             if position <= head:
                 raise Behind(wanted=position, position=position - 1, lag=head - position + 1)
             raise UnknownPosition(position=position, head=head)
-        line = look.lines[0][1]
-        if not reader.may_open(outline_of(line)):
+        opened = await reading(self._disclosure.may_open, look.lines[0], reader)
+        if opened is None:
             raise not_allowed(claims, OPEN_IT)
-        event = orjson.loads(line)
+        event = orjson.loads(look.lines[0][1])
         texts = (await reading(self._ledger.vault.open, [event["id"]])).get(event["id"], [])
         for one in texts:
             _prove(one, event)
         if texts:
-            subject = event.get("subject")
-            await self._accesses.record(claims, "SEALED", position, position, subject=subject)
+            await self._accesses.record(claims, "SEALED", position, position, file=opened.file)
         told = [one._asdict() | {"salt": one.salt.hex(), "digest": one.digest} for one in texts]
         return reply({"position": position, "id": event["id"], "texts": told}, reader)
 

@@ -1,17 +1,17 @@
 """Who looked at what: one event for each answer that gave out more than the public sees.
 
-Each record has a stream of its own, `access-<identifier>-<id>` (`access-<id>` where it concerns no
-single provider). So no two readers, in one process or in several, ever wait for each other's
-version, and `streamversion` tells a provider nothing of how often others were looked at, as the
-numbers of one common stream would. The records about one provider are found by an index over the
-stream's name (`ledger/sql/0005_access.sql`).
+Each record has a stream of its own, `access-<id>`, so that no two readers, in one process or in
+several, ever wait for each other's version. It is for officers: its range says which positions were
+given out, and where one of them is for officers, a provider that read it would learn that something
+about it is there. Whose file was opened stands in `files`, as far as the provider itself may see
+what was opened; a provider is told from these (`projections/looks.py`), never shown the record.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from ledger.events import Data, Visibility
 from ledger.fields import Day
@@ -30,16 +30,21 @@ AccessDoor = Literal[
 ]
 """Which door gave it out: one event, the events of a provider, the feed (pulled, or as a stream
 without end), the full score, the case it is computed from, rows in quarantine, the sealed text of
-one event, proposals (of no single provider: in the record of its file it would find them), what is
-sealed of one person (sought, or copied)."""
+one event, proposals (which are in nobody's file), what is sealed of one person (sought, or
+copied)."""
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
+ProviderIdentifier = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9-]{1,60}$")]
+"""A provider as `ledger/identity.py` has parsed it."""
+MAX_FILES = 200
+"""Files that one record may name: their identifiers stay well within the size of an event."""
 
 
 class AccessRecorded(Data):
     """Somebody was given more than the public sees; the actor of the envelope is who.
 
     `first` and `last` are the positions of what was given out (in quarantine the numbers of rows);
-    `last` is None for a stream without end. `as_of`: the day of a score or a case.
+    `last` is None for a stream without end. `as_of`: the day of a score or a case. `files`: the
+    providers in whose file something was opened that they may see themselves.
     """
 
     type: ClassVar[str] = "access.recorded.v1"
@@ -47,12 +52,15 @@ class AccessRecorded(Data):
     first: Number
     last: Number | None
     as_of: Day | None = None
+    files: Annotated[list[ProviderIdentifier], Field(max_length=MAX_FILES)] = Field(
+        default_factory=list
+    )
 
     def visibility(self) -> Visibility:
-        """The provider whose file it was may know who looked."""
-        return "party"
+        """A range may tell of events that only officers know of."""
+        return "officers"
 
 
-def access_stream(subject: str | None, id: str | None = None) -> str:
-    """The stream of one record of access; without an id, what those about a provider begin with."""
-    return "-".join(part for part in ("access", subject, id) if part is not None)
+def access_stream(id: str) -> str:
+    """The stream of one record of access."""
+    return f"access-{id}"

@@ -32,7 +32,6 @@ from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
-from ledger.access import AccessRecorded, access_stream
 from ledger.appender import Appender
 from ledger.database import Database
 from ledger.entropy import Entropy
@@ -189,12 +188,6 @@ class Ledger(Application[str]):
         ).encode()
         ids = b"SELECT event_id, state FROM %bevents WHERE event_id = ANY (%%s::uuid[])"
         self._read_ids = ids % name.encode()
-        # As the index of 0005_access.sql has it: the stream's name without the id at its end.
-        self._read_accesses_after = (
-            f"SELECT notification_id, state FROM {name}events"
-            f" WHERE topic = '{AccessRecorded.type}' AND left(originator_id, -37) = %s"
-            " AND notification_id > %s ORDER BY notification_id LIMIT %s"
-        ).encode()
         self._read_stream = (
             f"SELECT notification_id, state FROM {name}events WHERE originator_id = %s"
             " AND originator_version > %s ORDER BY originator_version"
@@ -273,11 +266,6 @@ class Ledger(Application[str]):
     def read_ids(self, ids: Collection[str]) -> dict[str, bytes]:
         """The stored bytes of the events with these ids, by id."""
         return {str(id): state for id, state in self.rows(self._read_ids, [list(ids)])}
-
-    def read_accesses_after(self, subject: str, after: int, limit: int) -> list[Stored]:
-        """Up to `limit` records of access to a provider's file after a position, in order."""
-        asked = [access_stream(subject), after, limit]
-        return [Stored(*row) for row in self.rows(self._read_accesses_after, asked)]
 
     def read_stream(self, stream: str, after_version: int = 0) -> list[Stored]:
         """A stream's events beyond a version, in order."""

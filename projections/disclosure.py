@@ -27,6 +27,8 @@ from ledger.events import RULEBOOK_STREAM, provider_stream
 from ledger.store import Ledger, Parsed, Stored
 from projections.facts import meaning_of
 from projections.item import ITEM_COLUMNS, Item, item_of
+from projections.look import Look, Opened
+from projections.looks import Noticed
 from projections.outline import Outline, outline_of
 from projections.proposals import Noted
 from projections.rights import (
@@ -35,6 +37,7 @@ from projections.rights import (
     WITHDRAWALS,
     Reader,
     Stub,
+    filed_under,
     has_item,
     judge,
 )
@@ -60,23 +63,11 @@ CHANGES = {
 BATCH_EVENTS = 500
 """How many events of a stream are read at once for those who see only some of them."""
 PUBLIC_END = b'"visibility":"public"}'
-ACCESS_END = b'"type":"%b%b","visibility":"party"}' % (
+ACCESS_END = b'"type":"%b%b","visibility":"officers"}' % (
     TYPE_PREFIX.encode(),
     ACCESS_RECORDED.encode(),
 )
 """How stored bytes end: `type` and `visibility` are the last of their sorted keys."""
-
-
-class Look(NamedTuple):
-    """What a reader gets of the log: positions and lines, in order.
-
-    `opened`: whether there is something among them that the public does not see today, records of
-    access aside; `subject`: the provider whose alone all of that is.
-    """
-
-    lines: list[tuple[int, bytes]]
-    opened: bool = False
-    subject: str | None = None
 
 
 class Disclosure:
@@ -98,11 +89,12 @@ class Disclosure:
         """Take in a batch: new items in one COPY, then what happened to items, in order."""
         # For each column, the last value wins: what happened to an item in between is past.
         changes: defaultdict[str, dict[str, bool]] = defaultdict(dict)
-        proposals = Noted()
+        proposals, looks = Noted(), Noticed()
         target = f"{self.schema}.items (position, id, subject, kind, shown_from, shown_until)"
         with copying(cursor, target) as write:
-            yield lambda events: write(_items(events, changes, proposals))
+            yield lambda events: write(_items(events, changes, (proposals, looks)))
         proposals.write(cursor, self.schema)
+        looks.write(cursor, self.schema)
         for column, values in changes.items():
             cursor.execute(
                 f"UPDATE {self.schema}.items i SET {column} = n.value"
@@ -174,24 +166,21 @@ class Disclosure:
         *,
         today: date,
         subject: str | None = None,
-        accesses: bool = False,
     ) -> Look:
         """Up to `limit` lines after a position, each as this reader may see it.
 
-        Of all events, or of a provider's stream, or (`accesses`) of who looked at its file.
+        Of all events, or of a provider's stream.
         """
 
         def read(after: int, limit: int) -> list[Stored]:
             if subject is None:
                 return self._ledger.read(after, limit)
-            if accesses:
-                return self._ledger.read_accesses_after(subject, after, limit)
             return self._ledger.read_stream_after(provider_stream(subject), after, limit)
 
         if reader.sees_everything:
             stored = read(after, limit)
             opened = self._beyond_public(stored, today)
-            return Look([(one.position, _line(one)) for one in stored], opened, _whose(stored))
+            return Look([(one.position, _line(one)) for one in stored], opened)
         if subject is None:
             judged = self._judge(read(after, limit), reader, today)
             lines = [(one.stored.position, one.line()) for one in judged]
@@ -225,18 +214,34 @@ class Disclosure:
         today: date,
     ) -> Look:
         by_right = [one.stored for one in shown if one.by_right]
-        return Look(lines, self._beyond_public(by_right, today), _whose(by_right))
+        return Look(lines, self._beyond_public(by_right, today))
 
-    def _beyond_public(self, stored: Sequence[Stored], today: date) -> bool:
-        """Whether the public does not see one of these events, records of access aside."""
+    def _beyond_public(self, stored: Sequence[Stored], today: date) -> list[Opened]:
+        """Which of these events the public does not see, records of access aside."""
+        found: list[Stored] = []
         undecided: list[Stored] = []
         for one in stored:
             if one.state.endswith(PUBLIC_END):
                 undecided.append(one)
             elif not one.state.endswith(ACCESS_END):
-                return True
-        judged = self._judge(undecided, PUBLIC, today)
-        return len(judged) < len(undecided) or any(one.stub is not None for one in judged)
+                found.append(one)
+        if undecided:
+            judged = self._judge(undecided, PUBLIC, today)
+            found += [one.stored for one in judged if one.stub is not None]
+            # What is not judged yet the public does not see yet.
+            found += undecided[len(judged) :]
+            found.sort()
+        return [Opened(one.position, filed_under(outline_of(one.state))) for one in found]
+
+    def may_open(self, line: tuple[int, bytes], reader: Reader) -> Opened | None:
+        """The event of a line, if this reader may have the text that is sealed in it."""
+        position, text = line
+        outline = outline_of(text)
+        if reader.rights.looks_at_target:
+            [outline] = self._with_targets([outline])
+        if not reader.may_open(outline):
+            return None
+        return Opened(position, filed_under(outline))
 
     def _judge(self, stored: Sequence[Stored], reader: Reader, today: date) -> list[_Judged]:
         """What has been judged of `stored`, or needs no judging for this reader."""
@@ -304,25 +309,17 @@ class _Judged(NamedTuple):
         return _line(self.stored) if self.stub is None else _stub_line(self.stored, self.stub)
 
 
-def _whose(stored: Iterable[Stored]) -> str | None:
-    """The provider whom events are about; None for none, or for several."""
-    found: str | None = None
-    for one in stored:
-        subject = outline_of(one.state).subject
-        if subject is not None and found not in (None, subject):
-            return None
-        found = found or subject
-    return found
-
-
 def _items(
-    batch: Iterable[Parsed], changes: Mapping[str, dict[str, bool]], proposals: Noted
+    batch: Iterable[Parsed],
+    changes: Mapping[str, dict[str, bool]],
+    more: Sequence[Noted | Noticed],
 ) -> Iterator[tuple[str, ...]]:
     """A row for each new item; what happens to items is noted in `changes` on the way, and what
-    to `proposals`."""
+    else there is by `more`."""
     for position, envelope in batch:
         meaning_of(envelope)
-        proposals.note(position, envelope)
+        for one in more:
+            one.note(position, envelope)
         item = item_of(envelope)
         if item is not None:
             kind, first, last = item

@@ -112,6 +112,12 @@ RIGHTS: Mapping[str, Rights] = {
     "rulebook_editor": NOTHING_MORE,
 }
 """Every role's rights. `system`, the worker's own, reads through no door and stands in no row."""
+FILED = frozenset(
+    visibility
+    for visibility in ("public", "party", "officers")
+    if getattr(RIGHTS["provider"], visibility) is OWN_FILE
+)
+"""The visibilities of what stands in a provider's file as the provider itself sees it."""
 
 OPEN = frozenset(
     {
@@ -233,6 +239,11 @@ def judge(event: Outline, reader: Reader, item: Item | None, today: date) -> Stu
     if event.type in WITHDRAWALS:
         return {"withheld": event.type, "retracts": f"{item.position:020d}"}
     return {"withheld": reason}
+
+
+def filed_under(event: Outline) -> str | None:
+    """The provider in whose file an event stands, where that provider may see it itself."""
+    return event.subject if event.visibility in FILED else None
 
 
 def has_item(event: Outline) -> bool:

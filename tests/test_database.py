@@ -35,6 +35,7 @@ MIGRATIONS = [
     "0006_append.sql",
     "0007_rights.sql",
     "0008_erasure.sql",
+    "0009_access.sql",
 ]
 
 

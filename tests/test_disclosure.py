@@ -443,10 +443,12 @@ def test_every_type_is_an_item_a_change_or_has_its_audience() -> None:
         *("provider.exited.v1", "person.erased.v1"),
     }
     between_the_parties = {
-        *("contract.completed.v1", "inspection.recorded.v1", "access.recorded.v1"),
-        *("person.held.v1", "person.released.v1"),
+        *("contract.completed.v1", "inspection.recorded.v1"),
     }
-    between_officers = {"proposal.made.v1", "proposal.refused.v1", "proposal.withdrawn.v1"}
+    between_officers = {
+        *("proposal.made.v1", "proposal.refused.v1", "proposal.withdrawn.v1"),
+        *("person.held.v1", "person.released.v1", "access.recorded.v1"),
+    }
     judged = set(KINDS) | set(CHANGES)
     decided = about_the_provider | between_the_parties | between_officers
     assert about_the_provider == OPEN

@@ -16,7 +16,7 @@ from tests.test_architecture import python_files, text_of
 
 EVENTS = {
     *("read_at", "read_ids", "read_stream", "read_stream_after", "read_streams"),
-    *("read_types_after", "read_accesses_after", "recorder", "repository"),
+    *("read_types_after", "recorder", "repository"),
     *("notification_log", "datastore", "select_events", "select_notifications"),
 }
 """What gives events, or all that leads to them, whatever it is called on."""
@@ -30,14 +30,14 @@ UNJUDGED = {
 """What gives of events, sealed texts or what is computed from them without asking who reads."""
 TABLES = re.compile(
     r"\b(?:FROM|JOIN) \S*events\b|events (?:WHERE|ON|ORDER|JOIN)\b|notification_id|originator_id"
-    r"|_[0-9]+\.(?:items|facts)\b"
+    r"|_[0-9]+\.(?:items|facts|looks)\b"
 )
 MADE_BY_RIGHTS = {"File", "Look"}
 """What only the judgement itself may make."""
 
 EXCEPTIONS = {
     ("api/apikeys/store.py", "datastore"): "the table of API keys; no event",
-    ("api/sealed.py", "open"): "asks `Reader.may_open` first, and records what it opens",
+    ("api/sealed.py", "open"): "asks `Disclosure.may_open` first, and records what it opens",
     ("api/demo/ledger.py", "read"): "fills an empty ledger with invented facts; no door",
     ("api/demo/ledger.py", "rows"): "finds how far an interrupted filling came; no door",
     ("api/demo/ledger.py", "datastore"): "finds the ids of what it invented itself; no door",

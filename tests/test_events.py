@@ -279,6 +279,7 @@ def largest(wanted: Any) -> Any:
         fields.Reference: "a" * 80,
         identity.Ref: given.CLIENT,
         fields.FactId: f"{given.CLIENT}/merit",
+        access.ProviderIdentifier: "A" * 60,
         fields_of(evidence.EvidenceDigest)["sha256"]: "a" * 64,
         fields_of(evidence.EvidenceDigest)["media_type"]: "application/" + "x" * 68,
         fields_of(evidence.EvidenceDigest)["custodian"]: "A" * 60,
@@ -338,6 +339,7 @@ ALLOWED_TEXTS: dict[Any, set[str]] = {
         "QualificationVerified.certificate_no",
     },
     # Names of organisations.
+    access.ProviderIdentifier: {"AccessRecorded.files"},
     fields.LegalName: {"Issuer.name", "LedgerOpened.name", "ProviderRegistered.name"},
     # The words of a rulebook.
     clauses.Phrase: {"Named.zh", "Named.en", "Ground.article"},

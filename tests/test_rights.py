@@ -9,7 +9,7 @@ or address fails until somebody has said here who may see it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,9 @@ from ledger.erasure import PersonErasure, PersonHold, PersonRelease
 from ledger.events import Data
 from ledger.handle import Desk, Receipt
 from ledger.identity import Actor
+from ledger.private import Description
 from ledger.provider import RecordComplaintOutcome
+from ledger.sealing import PlainText
 from ledger.vocabulary import EVENT_TYPES
 from projections.outline import outline_of
 from projections.rights import RIGHTS, Reach, Whose
@@ -75,10 +77,10 @@ SEALED = {
     **dict.fromkeys(("decision_maker", "auditor"), "all"),
     "mediator": "disputes",
 }
-"""Roles that may have the sealed text of what they see; of acts the mediator gets none."""
+"""Roles that may have the sealed text of what they see."""
 QUARANTINE = {"registrar": "own", "auditor": "all"}
 VISIBILITIES: dict[str, str] = {
-    "access.recorded.v1": "party",
+    "access.recorded.v1": "officers",
     "complaint_outcome.recorded.v1": "public party",
     "contract.completed.v1": "party officers",
     "contract_breach.confirmed.v1": "public party",
@@ -131,10 +133,12 @@ RETRACTING = {
 }
 LINES = {
     *("/v1/events/{position}", "/v1/providers/{identifier}/events"),
-    *("/v1/providers/{identifier}/accesses", "/v1/feed"),
-    "/v1/events/{position}/sealed",
+    *("/v1/events/{position}/sealed", "/v1/feed"),
 }
-COMPUTED = {"/v1/providers/{identifier}/score", "/v1/providers/{identifier}/case"}
+COMPUTED = {
+    *("/v1/providers/{identifier}/score", "/v1/providers/{identifier}/case"),
+    "/v1/providers/{identifier}/accesses",
+}
 ROWS = {"/v1/quarantine", "/v1/quarantine/{id}"}
 PROPOSALS = {"/v1/proposals", "/v1/providers/{identifier}/proposals/{id}"}
 """For who sees everything; held to it in `tests/test_second_officer.py`."""
@@ -195,13 +199,19 @@ class Told(NamedTuple):
         """The short name of its type."""
         return str(self.envelope["type"]).removeprefix("cn.chengxin.")
 
+    @property
+    def types(self) -> set[str]:
+        """Its type, and that of what it works on."""
+        either = [one for one in (self.envelope, self.on) if one is not None]
+        return {one["type"].removeprefix("cn.chengxin.") for one in either}
+
     def due(self, who: Who) -> dict[str, str] | None:
         """What this reader must get in its place; None for the event itself."""
         sees, whose = TABLE.get(who.role, ("- - -", "always"))
         visibility = self.envelope["visibility"]
         word = sees.split()[("public", "party", "officers").index(visibility)]
         either = [one for one in (self.envelope, self.on) if one is not None]
-        types = {one["type"].removeprefix("cn.chengxin.") for one in either}
+        types = self.types
         of_matter = {
             "-": False,
             "all": True,
@@ -253,9 +263,24 @@ class Whole(NamedTuple):
         """An answer, and how many records of access it left."""
         before = self.served.head()
         answer = self.served.client.get(path, headers=self.headers(who) | headers)
-        left = self.served.ledger.read(before, 100)
-        assert all(b'"type":"cn.chengxin.access.recorded.v1"' in one.state for one in left)
-        return answer, len(left)
+        return answer, len(self.records(before))
+
+    def records(self, after: int) -> list[dict[str, Any]]:
+        """What the records of access beyond a position say; there is nothing else."""
+        left = [orjson.loads(one.state) for one in self.served.ledger.read(after, 100)]
+        assert all(one["type"] == "cn.chengxin.access.recorded.v1" for one in left)
+        assert not [one for one in left if "subject" in one]
+        return [one["data"] for one in left]
+
+    def files(self, opened: Iterable[Told], who: Who) -> list[str]:
+        """The providers in whose file this reader is given what they may see themselves."""
+        found: dict[str, None] = {}
+        for one in opened:
+            subject = one.envelope.get("subject")
+            itself = Who("provider", subject or "")
+            if subject is not None and one.beyond_public(who) and one.due(itself) is None:
+                found[subject] = None
+        return list(found)
 
 
 # --- The world ------------------------------------------------------------------------------------
@@ -300,10 +325,11 @@ def recorded_by_others(author: Author) -> list[Case]:
     """A minor penalty that a platform recorded, and another's that it did not, later overturned."""
     minor = {"family": "LATE_RESPONSE", "category": "COMPLAINT", "severity": "S1"}
     found = []
+    described = [given.evidence(described=Description(text=PlainText(COMPLAINANT)))]
     for provider in (OWN, OTHER):
         issuer = given.issuer("PLATFORM", "抖音")
         item = author.record(given.penalty(issuer=issuer, **minor), provider, given.PLATFORM)
-        act = author.record(given.overturn(item.id), provider)
+        act = author.record(given.overturn(item.id, evidence=described), provider)
         found.append(Case("S1 penalty, overturned", False, item.position, [act.position], []))
     return found
 
@@ -312,14 +338,17 @@ COMPLAINANT = "王某某"
 
 
 def complained(author: Author) -> Case:
-    """A complaint for the parties, with who complained sealed."""
+    """A complaint for the parties, with who complained sealed, also in what was done about it."""
     receipt = author.record(
         RecordComplaintOutcome.model_validate(
             given.complaint().model_dump(exclude={"complainant"})
             | {"complainant": {"name": COMPLAINANT}}
         )
     )
-    return Case("complaint with minor finding, as recorded", False, receipt.position, [], [])
+    described = [given.evidence(described=Description(text=PlainText(COMPLAINANT)))]
+    act = author.record(given.suspend(receipt.id, evidence=described))
+    acts = [act.position, author.record(given.resume(receipt.id)).position]
+    return Case("complaint with minor finding, as recorded", False, receipt.position, acts, [])
 
 
 def looked_at(served: Served) -> None:
@@ -327,7 +356,8 @@ def looked_at(served: Served) -> None:
     actors = [given.PLATFORM, Actor(STRANGER, "auditor", given.REGISTRAR.ref), given.REGISTRAR]
     for subject in (OWN, OTHER, None):
         for actor in actors:
-            append(served, subject, actor)
+            files = [] if subject is None else [subject]
+            append(served, None, actor, LOOK.model_copy(update={"files": files}))
     append(served, OWN, given.REGISTRAR, given.contract(), visibility="officers")
     ground = {"person": given.CLIENT, "ground": "CONSENT_WITHDRAWN"}
     for data in (
@@ -345,16 +375,16 @@ def append(
     served: Served,
     subject: str | None,
     actor: Actor,
-    data: Data = LOOK,
+    data: Data,
     *,
-    visibility: str = "party",
+    visibility: str | None = None,
 ) -> None:
     """Put an event into the log that no desk writes, on a stream of its own."""
     ledger = served.ledger
     id = new_id(ledger.clock(), ledger.random(10))
     event = Event(
         id=id,
-        stream=access_stream(subject, id),
+        stream=access_stream(id),
         version=1,
         data=data,
         actor=actor,
@@ -362,7 +392,9 @@ def append(
         subject=subject,
     )
     state, at = event.encode()
-    state = state.replace(b'"visibility":"party"', b'"visibility":"%b"' % visibility.encode())
+    if visibility is not None:
+        made = f'"visibility":"{data.visibility()}"'
+        state = state.replace(made.encode(), b'"visibility":"%b"' % visibility.encode())
     ledger.appender.append([Entry(event.stream, 1, id, event.type, state, at)])
 
 
@@ -482,11 +514,14 @@ def test_what_a_reader_gets_by_every_door(whole: Whole, who: Who) -> None:
         for position, one in told.items()
     }
     for position in one_of_each.values():
+        before = whole.served.head()
         answer, left = whole.get(f"/v1/events/{position}", who)
         assert answer.content == told[position].line_for(who), (who, position)
         assert left == told[position].beyond_public(who)
+        for record in whole.records(before):
+            assert record["files"] == whole.files([told[position]], who)
     sealed_of_each = {
-        (one.type, b'"sealed":{' in one.line): position for position, one in told.items()
+        (*sorted(one.types), b'"sealed":{' in one.line): position for position, one in told.items()
     }
     for position in sealed_of_each.values():
         check_sealed(whole, who, position)
@@ -495,7 +530,7 @@ def test_what_a_reader_gets_by_every_door(whole: Whole, who: Who) -> None:
 def check_sealed(whole: Whole, who: Who, position: int) -> None:
     """What is sealed in an event: only where the reader has its role's right to it."""
     one = whole.told[position]
-    may = {"all": True, "disputes": one.type in DISPUTES}.get(SEALED.get(who.role, ""), False)
+    may = {"all": True, "disputes": bool(one.types & DISPUTES)}.get(SEALED.get(who.role, ""), False)
     answer, left = whole.get(f"/v1/events/{position}/sealed", who)
     if not may:
         problem(answer, *REFUSED[bool(who.role)])
@@ -514,36 +549,51 @@ def check_feed(whole: Whole, who: Who) -> None:
         return
     lines = [one.line_for(who) for one in told.values()]
     opened = any(one.beyond_public(who) for one in told.values())
+    before = whole.served.head()
     answer, left = whole.get(path, who)
     assert answer.content.splitlines() == lines
     assert left == opened
+    for record in whole.records(before):
+        assert (record["first"], record["last"]) == (1, last)
+        assert record["files"] == whole.files(told.values(), who)
     batch, left = whole.get(path, who, Accept="application/cloudevents-batch+json")
     assert batch.content == b"[" + b",".join(lines) + b"]"
     assert left == opened
     before = whole.served.head()
     with closing(Stream(whole.served, "", who.role, organisation=who.organisation)) as stream:
         assert [event["data"] for event in stream.take(last)] == lines
-    records = whole.served.ledger.read(before, 10)
-    assert [orjson.loads(one.state)["data"]["last"] for one in records] == [None] * opened
+    records = whole.records(before)
+    assert [one["last"] for one in records] == [None] * len(records)
+    assert bool(records) == opened
+    named = [file for one in records for file in one["files"]]
+    assert sorted(named) == sorted(whole.files(told.values(), who))
 
 
 def check_stream(whole: Whole, who: Who, provider: str) -> None:
     """The events of a provider, and who looked at its file."""
-    of_file = [one for one in whole.told.values() if one.envelope.get("subject") == provider]
-    shown = [one for one in of_file if one.due(who) is None]
-    of_stream = [one for one in shown if one.envelope["source"] == f"/streams/provider-{provider}"]
+    source = f"/streams/provider-{provider}"
+    of_file = [one for one in whole.told.values() if one.envelope["source"] == source]
+    of_stream = [one for one in of_file if one.due(who) is None]
+    before = whole.served.head()
     answer, left = whole.get(f"/v1/providers/{provider}/events?limit=1000", who)
     assert answer.content.splitlines() == [one.line for one in of_stream]
     assert left == any(one.beyond_public(who) for one in of_stream)
+    for record in whole.records(before):
+        assert record["files"] == whole.files(of_stream, who)
     path = f"/v1/providers/{provider}/accesses?limit=1000"
     answer, left = whole.get(path, who)
     assert left == 0
     if not has_file(who, provider):
         problem(answer, *REFUSED[bool(who.role)])
         return
-    accesses = [one.line for one in shown if one.type == "access.recorded.v1"]
-    assert answer.content.splitlines()[: len(accesses)] == accesses
-    assert len(accesses) == 3
+    looks = [
+        (position, one.envelope["actororg"])
+        for position, one in whole.told.items()
+        if provider in one.envelope["data"].get("files", ())
+    ]
+    found = [(one["position"], one["organisation"]) for one in answer.json()["accesses"]]
+    assert found[: len(looks)] == looks
+    assert len(looks) == 3
 
 
 REFUSED = {False: (401, "token-missing"), True: (403, "not-allowed")}

@@ -34,6 +34,7 @@ TABLES: dict[str, dict[str, set[str]]] = {
             *("update(overturned)", "update(removed)", "update(ended)"),
         },
         "disclosure_1.proposals": {"select", "insert", "update(decided)"},
+        "disclosure_1.looks": {"select", "insert"},
         "intake.recipes": {"select", "insert"},
         "intake.rows": {
             *("select", "insert", "update(state)", "update(problems)", "update(corrections)"),
@@ -51,6 +52,7 @@ TABLES: dict[str, dict[str, set[str]]] = {
         "disclosure_1.progress": {"select"},
         "disclosure_1.items": {"select"},
         "disclosure_1.proposals": {"select"},
+        "disclosure_1.looks": {"select"},
     },
     VAULT_ROLE: {
         "ledger_vault.chengxin_persons": {

@@ -70,7 +70,7 @@ def test_sealed_text_goes_in_and_out_over_http_and_is_proven(served: Served) -> 
         for row in served.ledger.read(position, 10)
         if b'"door":"SEALED"' in row.state
     ]
-    assert (record["data"]["first"], record["subject"]) == (position, given.PROVIDER)
+    assert (record["data"]["first"], record["data"]["files"]) == (position, [given.PROVIDER])
 
 
 @pytest.mark.parametrize("role", ALL_ROLES)
