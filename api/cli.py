@@ -14,7 +14,8 @@ from typing import Annotated, BinaryIO
 import typer
 
 from api import apikey_commands, exchange, keys, operate, person_commands, proposal_commands, upkeep
-from api.options import DataDir, Json, keyring_of, settings_of, tokens_of
+from api.office import opened
+from api.options import DataDir, Json, settings_of, tokens_of
 from api.roles import ROLES
 from api.settings import Settings
 from api.terminal import (
@@ -161,13 +162,9 @@ def _reference_of(person: str, settings: Settings) -> str:
     """The reference of a person known to our own issuer by a name."""
     from api.storage import database_of
     from ledger.dossier import ACTOR
-    from ledger.store import Ledger
 
-    with (
-        database_of(settings) as database,
-        Ledger(database, keyring=keyring_of(settings)) as ledger,
-    ):
-        return ledger.vault.reference(ACTOR, settings.token_issuer, person)
+    with database_of(settings) as database, opened(database, settings) as office:
+        return office.ledger.vault.reference(ACTOR, settings.token_issuer, person)
 
 
 @app.command(help=words("Score cases offline, one a line.", "离线评分，每行一个案例。"))

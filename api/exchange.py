@@ -14,11 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from api import quarantine_commands
-from api.options import OPERATOR, DataDir, Json, keyring_of, settings_of, tokens_of
+from api.office import Ref, actor_of, looking, office_of, opened
+from api.options import OPERATOR, DataDir, Json, settings_of, tokens_of
 from api.start import interruptible
-from api.terminal import REFUSED, USAGE, fail, put, put_json, readable, tell, told, words
-from ledger.identity import ACTOR, OPERATOR_REF, Actor
-from ledger.store import Ledger, system_clock
+from api.terminal import REFUSED, USAGE, fail, put, put_json, readable, tell, words
+from ledger.identity import OPERATOR_REF
+from ledger.store import system_clock
 
 FILE = "file"
 
@@ -81,7 +82,7 @@ Person = Annotated[
     ),
 ]
 
-REFERENCE = dict(ACTOR)["ref"]
+ROLE = "registrar"
 imports = typer.Typer(cls=OrFile, no_args_is_help=True)
 app.add_typer(
     imports,
@@ -142,18 +143,18 @@ def import_file(  # noqa: PLR0913, PLR0917 an argument for each option
         from api.storage import database_of
 
     settings = settings_of(data_dir=data_dir)
-    actor = _actor(org, ref)
+    actor = actor_of(org, ROLE, ref)
     importing = _reader(file, mapping, form)
     digest = tokens_of(settings).digest
     try:
         with (
             database_of(settings) as database,
-            Ledger(database, clock=system_clock, keyring=keyring_of(settings)) as ledger,
+            opened(database, settings) as office,
         ):
             tally = take_in(
                 file,
                 importing,
-                ledger,
+                office.ledger,
                 actor=actor,
                 digest=digest,
                 clock=system_clock,
@@ -213,7 +214,7 @@ def check(
     file, named = (mapping, None) if file is None else (file, mapping)
     reader = _reader(file, named, None)
     found, on_ledger = previewed(
-        file, reader, settings, actor=_actor(org, ref), shown=rows, clock=system_clock
+        file, reader, settings, actor=actor_of(org, ROLE, ref), shown=rows, clock=system_clock
     )
     if as_json:
         put_json(json_of(found, on_ledger=on_ledger))
@@ -222,19 +223,6 @@ def check(
             put(line)
     if found.tally.unsettled:
         raise typer.Exit(REFUSED)
-
-
-def _actor(org: str, ref: str) -> Actor:
-    from api.bearer import NO_ORGANISATION
-
-    if REFERENCE.fullmatch(ref) is None:
-        fail(
-            USAGE, words(f"--ref {ref!r} is no UUID in lower case", f"--ref {ref!r} 不是小写 UUID")
-        )
-    try:
-        return Actor(org, "registrar", ref)
-    except ValueError:
-        fail(USAGE, words(f"--org {org!r}: ", f"--org {org!r}：") + told(NO_ORGANISATION))
 
 
 def _reader(file: Path, mapping: Path | None, form: str | None) -> Any:
@@ -288,17 +276,20 @@ def export_shuanggongshi(
         Path | None,
         typer.Option("--output", "-o", dir_okay=False, help=words("A file.", "写入文件。")),
     ] = None,
+    ref: Ref = OPERATOR_REF,
     data_dir: DataDir = None,
 ) -> None:
     """`chengxin export shuanggongshi`."""
     with interruptible():
         from api.outgoing import give_out
-        from api.storage import database_of
         from projections.decisions import LICENCE, PENALTY
 
-    with database_of(settings_of(data_dir=data_dir)) as database:
+    looker = looking(ROLE, ref)
+    with office_of(data_dir) as office:
+        if everything:
+            office.record(looker, "EXPORT", 1, office.ledger.head())
         rows = give_out(
-            database,
+            office.ledger,
             PENALTY if kind is DecisionKind.PENALTY else LICENCE,
             everything=everything,
             encoding=encoding.value,

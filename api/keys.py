@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from api.options import DataDir, Json, keyring_of, settings_of
-from api.settings import PREFIX, Settings
-from api.start import interruptible
-from api.terminal import REFUSED, USAGE, Meter, fail, put, put_json, tell, words
+from api.office import office_of
+from api.options import DataDir, Json
+from api.settings import Settings
+from api.terminal import REFUSED, Meter, fail, put, put_json, tell, words
 from ledger.calendar import local_day
 from ledger.store import system_clock
 
@@ -29,23 +27,6 @@ keys = typer.Typer(no_args_is_help=True)
 app.add_typer(keys, name="key", help=words("The vault's keys.", "保险库密钥。"))
 
 
-@contextmanager
-def _persons(settings: Settings) -> Iterator[Persons]:
-    with interruptible():
-        from api.storage import database_of
-        from ledger.store import Ledger
-    keyring = keyring_of(settings)
-    if keyring is None:
-        en = f"with {PREFIX}DATABASE_URL set, name the folder of the keys in {PREFIX}KEY_DIR"
-        zh = f"已设置 {PREFIX}DATABASE_URL，请以 {PREFIX}KEY_DIR 指明密钥目录"
-        fail(USAGE, words(en, zh))
-    with (
-        database_of(settings) as database,
-        Ledger(database, clock=system_clock, keyring=keyring) as ledger,
-    ):
-        yield ledger.vault.persons
-
-
 def terms_of(settings: Settings) -> Terms:
     """How long keys and backups are kept."""
     from ledger.rotation import Terms
@@ -56,9 +37,8 @@ def terms_of(settings: Settings) -> Terms:
 @keys.command(help=words("Show the epochs of the vault's keys.", "显示保险库密钥的各期。"))
 def status(data_dir: DataDir = None, as_json: Json = False) -> None:
     """`chengxin key status`."""
-    settings = settings_of(data_dir=data_dir)
-    with _persons(settings) as persons:
-        _show(persons, terms_of(settings), as_json=as_json)
+    with office_of(data_dir, keys=True) as office:
+        _show(office.ledger.vault.persons, terms_of(office.settings), as_json=as_json)
 
 
 @keys.command(help=words("Begin a new epoch and wrap all keys anew.", "启用新一期密钥并重新封装。"))
@@ -66,9 +46,9 @@ def rotate(data_dir: DataDir = None, as_json: Json = False) -> None:
     """`chengxin key rotate`."""
     from ledger.rotation import steps_due
 
-    settings = settings_of(data_dir=data_dir)
-    terms, today = terms_of(settings), local_day(system_clock())
-    with _persons(settings) as persons:
+    today = local_day(system_clock())
+    with office_of(data_dir, keys=True) as office:
+        persons, terms = office.ledger.vault.persons, terms_of(office.settings)
         if not persons.keyring.epochs():
             fail(REFUSED, NO_KEY)
         living = sum(persons.wrapped().values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 import uvloop
@@ -84,15 +84,20 @@ def docket_of(settings: Settings) -> Docket | None:
     return None if folder is None else Docket(folder)
 
 
+def tell_of_keys() -> NoReturn:
+    """End a command that needs the key folder and was given none."""
+    en = f"with {PREFIX}DATABASE_URL set, name the folder of the keys in {PREFIX}KEY_DIR"
+    zh = f"已设置 {PREFIX}DATABASE_URL，请以 {PREFIX}KEY_DIR 指明密钥目录"
+    fail(USAGE, words(en, zh))
+
+
 def tokens_of(settings: Settings) -> Any:
     """The keys of this process (`api.security.Tokens`); ends the command where there are none."""
     from api.security import Tokens  # noqa: PLC0415 brings the web framework with it
 
     folder = settings.keys()
     if folder is None:
-        en = f"with {PREFIX}DATABASE_URL set, name the folder of the keys in {PREFIX}KEY_DIR"
-        zh = f"已设置 {PREFIX}DATABASE_URL，请以 {PREFIX}KEY_DIR 指明密钥目录"
-        fail(USAGE, words(en, zh))
+        tell_of_keys()
     return Tokens(
         folder,
         issuer=settings.token_issuer,

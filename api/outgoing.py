@@ -17,7 +17,6 @@ from api.catchup import catch_up
 from api.intake.forms.export import Encoding, lines_of
 from api.options import run
 from ledger.calendar import local_day
-from ledger.database import Database
 from ledger.handle import Desk
 from ledger.store import Ledger
 from projections.decisions import Decisions, Kind
@@ -25,7 +24,7 @@ from projections.disclosure import Disclosure
 
 
 def give_out(
-    database: Database,
+    ledger: Ledger,
     kind: Kind,
     *,
     everything: bool,
@@ -37,29 +36,28 @@ def give_out(
 
     Raises LedgerNotOpened, Unavailable where the projection cannot be brought up to date, OSError.
     """
-    with Ledger(database, clock=clock) as ledger:
-        rulebooks = run(Desk(ledger).rulebooks())
-        disclosure = Disclosure(ledger)
-        decisions = Decisions(ledger, disclosure, kind)
-        today = local_day(clock())
-        if everything:
-            told = decisions.every()
-        else:
-            catch_up(ledger, disclosure, clock=clock)
-            told = decisions.public(today=today)
-        lines = lines_of(kind, told, rulebooks, encoding=encoding)
-        if output is None:
-            return _write(sys.stdout.buffer, lines)
-        part = output.with_name(f"{output.name}.part")
-        try:
-            with part.open("wb") as file:
-                rows = _write(file, lines)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(output)
-        finally:
-            part.unlink(missing_ok=True)
-        return rows
+    rulebooks = run(Desk(ledger).rulebooks())
+    disclosure = Disclosure(ledger)
+    decisions = Decisions(ledger, disclosure, kind)
+    today = local_day(clock())
+    if everything:
+        told = decisions.every()
+    else:
+        catch_up(ledger, disclosure, clock=clock)
+        told = decisions.public(today=today)
+    lines = lines_of(kind, told, rulebooks, encoding=encoding)
+    if output is None:
+        return _write(sys.stdout.buffer, lines)
+    part = output.with_name(f"{output.name}.part")
+    try:
+        with part.open("wb") as file:
+            rows = _write(file, lines)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    return rows
 
 
 def _write(file: BinaryIO, lines: Iterable[bytes]) -> int:

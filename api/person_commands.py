@@ -6,31 +6,20 @@ What a command alone needs is imported when it runs, so that the small ones answ
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
-from api.options import (
-    OPERATOR,
-    DataDir,
-    Json,
-    docket_of,
-    keyring_of,
-    run,
-    settings_of,
-)
-from api.settings import PREFIX, Settings
-from api.start import interruptible
+from api.office import Office, Org, Ref, actor_of, office_of
+from api.options import OPERATOR, DataDir, Json
 from api.terminal import REFUSED, USAGE, fail, put, put_json, tell, words
-from ledger.identity import Actor
-from ledger.store import Ledger, system_clock
+from ledger.identity import OPERATOR_REF
+from ledger.store import system_clock
 
 if TYPE_CHECKING:
-    from ledger.erasing import Erasures, Standing
+    from ledger.erasing import Standing
 
 app = typer.Typer()
 persons = typer.Typer(no_args_is_help=True)
@@ -50,22 +39,6 @@ Document = Annotated[
     str | None,
     typer.Option(help=words("The number of the request in your files.", "请求的登记编号。")),
 ]
-Org = Annotated[str, typer.Option(help=words("Who decides: the organisation.", "办理机构代码。"))]
-Ref = Annotated[
-    str,
-    typer.Option(
-        envvar="CHENGXIN_REF",
-        help=words("Who decides: a random reference (UUID).", "办理人员的随机编号（UUID）。"),
-    ),
-]
-
-
-class Office(NamedTuple):
-    """Where requests are answered: a ledger with its keys, and who answers."""
-
-    ledger: Ledger
-    erasures: Erasures
-    settings: Settings
 
 
 @app.command(
@@ -84,9 +57,9 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """`chengxin erase`."""
-    with _office(data_dir) as office:
+    with office_of(data_dir, keys=True) as office:
         asked = _asked(person, ground, document)
-        actor = _actor(org, ref)
+        actor = actor_of(org, ROLE, ref)
         standing = office.erasures.erase(asked[0], asked[1], actor, document=asked[2])
         _show(office, standing, as_json=as_json)
 
@@ -104,18 +77,28 @@ def release(
     as_json: Json = False,
 ) -> None:
     """`chengxin person release`."""
-    with _office(data_dir) as office:
+    with office_of(data_dir, keys=True) as office:
         asked = _asked(person, ground, document)
-        actor = _actor(org, ref)
+        actor = actor_of(org, ROLE, ref)
         standing = office.erasures.release(asked[0], asked[1], actor, document=asked[2])
         _show(office, standing, as_json=as_json)
 
 
 @persons.command(help=words("How it stands with a person.", "查看人员资料的状态。"))
-def show(person: Person, data_dir: DataDir = None, as_json: Json = False) -> None:
+def show(
+    person: Person,
+    ref: Ref = OPERATOR_REF,
+    org: Org = OPERATOR,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
     """`chengxin person show`."""
-    with _office(data_dir) as office:
-        _show(office, office.erasures.standing(_reference(person)), as_json=as_json)
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir, keys=True) as office:
+        standing = office.erasures.standing(_reference(person))
+        if standing.position:
+            office.record(actor, "PERSON", standing.position, standing.position)
+        _show(office, standing, as_json=as_json)
 
 
 @persons.command(help=words("A copy of all that is sealed of a person.", "制作本人资料副本。"))
@@ -134,11 +117,11 @@ def copy(
     """`chengxin person copy`."""
     from api.person_copy import Copies
 
-    actor = _actor(org, ref)
-    with _office(data_dir) as office:
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir, keys=True) as office:
         made = Copies(office.ledger, office.erasures, clock=system_clock).of(_reference(person))
         positions = [one["position"] for one in made["texts"]] or [1]
-        _record(office, actor, positions[0], positions[-1])
+        office.record(actor, "PERSON", positions[0], positions[-1])
         # Not over another file, and for this user only: it is what nobody else may read.
         try:
             file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -181,26 +164,20 @@ def find(
         )
     # What stands on a command line, everybody on the machine can read.
     sought = text if text is not None else typer.get_text_stream("stdin").readline()
-    actor = _actor(org, ref)
-    with _office(data_dir) as office:
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir, keys=True) as office:
         finder = marks.Marks(office.ledger)
         # Without a worker nobody else would have marked what is new.
         while finder.follow():
             pass
         found = finder.find(sought.strip(), names if field is None else [field])
-        _record(office, actor, 1, max(found.position, 1))
+        office.record(actor, "PERSON", 1, max(found.position, 1))
     if as_json:
         put_json(found._asdict())
         return
     for one in found.persons:
         put(one)
     tell(words(f"{len(found.persons)} found.", f"共找到 {len(found.persons)} 人。"))
-
-
-def _record(office: Office, actor: Actor, first: int, last: int) -> None:
-    from api.accesses import Accesses
-
-    run(Accesses(office.ledger).of_actor(actor, "PERSON", first, last))
 
 
 def _show(office: Office, standing: Standing, *, as_json: bool) -> None:
@@ -242,28 +219,3 @@ def _asked(person: str, ground: str, document: str | None) -> tuple[str, str, st
     except ValidationError as error:
         fail(USAGE, "; ".join(f"--{one['loc'][0]}: {one['msg']}" for one in error.errors()))
     return _reference(person), asked.ground, asked.document
-
-
-def _actor(org: str, ref: str) -> Actor:
-    try:
-        return Actor(org, ROLE, ref)
-    except ValueError as error:
-        fail(USAGE, str(error))
-
-
-@contextmanager
-def _office(data_dir: Path | None) -> Iterator[Office]:
-    with interruptible():
-        from api.storage import database_of
-        from ledger.erasing import Erasures
-    settings = settings_of(data_dir=data_dir)
-    docket = docket_of(settings)
-    if docket is None:
-        en = f"with {PREFIX}DATABASE_URL set, name the folder of the keys in {PREFIX}KEY_DIR"
-        zh = f"已设置 {PREFIX}DATABASE_URL，请以 {PREFIX}KEY_DIR 指明密钥目录"
-        fail(USAGE, words(en, zh))
-    with (
-        database_of(settings) as database,
-        Ledger(database, clock=system_clock, keyring=keyring_of(settings)) as ledger,
-    ):
-        yield Office(ledger, Erasures(ledger, docket, clock=system_clock), settings)

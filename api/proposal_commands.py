@@ -5,21 +5,18 @@ What a command alone needs is imported when it runs, so that the small ones answ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.options import OPERATOR, DataDir, Json, run, settings_of
-from api.start import interruptible
+from api.office import Office, Org, Ref, actor_of, looking, office_of
+from api.options import OPERATOR, DataDir, Json, run
 from api.terminal import REFUSED, USAGE, fail, put, put_json, tell, told, words
 from ledger.calendar import local_day
 from ledger.errors import LedgerError
-from ledger.identity import Actor
+from ledger.identity import OPERATOR_REF, Actor
 from ledger.store import Ledger, system_clock
 
 if TYPE_CHECKING:
@@ -29,14 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help=words("Its id (UUID).", "提请编号。"))]
-Org = Annotated[str, typer.Option(help=words("For which organisation.", "所代表的机构代码。"))]
-Ref = Annotated[
-    str,
-    typer.Option(
-        envvar="CHENGXIN_REF",
-        help=words("Who decides: a random reference (UUID).", "办理人员的随机编号（UUID）。"),
-    ),
-]
+ROLE = "registrar"
 
 
 class Ground(StrEnum):
@@ -57,12 +47,16 @@ def list_open(
     limit: Annotated[
         int, typer.Option(min=1, max=10_000, help=words("At most.", "最多件数。"))
     ] = 100,
+    ref: Ref = OPERATOR_REF,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """`chengxin proposals list`."""
-    with _ledger(data_dir) as ledger:
-        found = _proposals(ledger).open(after=after, limit=limit, today=_today())
+    looker = looking(ROLE, ref)
+    with office_of(data_dir) as office:
+        found = _proposals(office.ledger).open(after=after, limit=limit, today=_today())
+        if found:
+            office.record(looker, "PROPOSALS", found[0].position, found[-1].position)
         if as_json:
             from api.proposals import shown
 
@@ -74,10 +68,11 @@ def list_open(
 
 
 @app.command(help=words("One proposal with all it says.", "查看一件提请。"))
-def show(id: Id, data_dir: DataDir = None, as_json: Json = False) -> None:
+def show(id: Id, ref: Ref = OPERATOR_REF, data_dir: DataDir = None, as_json: Json = False) -> None:
     """`chengxin proposals show`."""
-    with _ledger(data_dir) as ledger:
-        _show(ledger, _asked(ledger, id), as_json=as_json)
+    looker = looking(ROLE, ref)
+    with office_of(data_dir) as office:
+        _show(office, looker, _asked(office.ledger, id), as_json=as_json)
 
 
 @app.command(help=words("Approve it, or all of an import.", "批准一件提请，或某次导入的全部提请。"))
@@ -114,11 +109,12 @@ def approve(
 
     if (id is None) == (name is None):
         fail(USAGE, words("give an ID, or --import NAME", "请写明提请编号，或 --import 名称"))
-    actor = _actor(org, ref)
-    with _ledger(data_dir) as ledger:
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir) as office:
+        ledger = office.ledger
         if id is not None:
             asked = _asked(ledger, id)
-            _decide(ledger, asked, ApproveProposal(proposal=asked.id), actor, as_json=as_json)
+            _decide(office, asked, ApproveProposal(proposal=asked.id), actor, as_json=as_json)
             return
         assert name is not None
         prefix = "line/" if name == "json-lines" else f"import/{name}/"
@@ -149,10 +145,11 @@ def refuse(
     """`chengxin proposals refuse`."""
     from ledger.proposal import RefuseProposal
 
-    with _ledger(data_dir) as ledger:
-        asked = _asked(ledger, id)
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir) as office:
+        asked = _asked(office.ledger, id)
         command = RefuseProposal.model_validate({"proposal": asked.id, "reason": reason.value})
-        _decide(ledger, asked, command, _actor(org, ref), as_json=as_json)
+        _decide(office, asked, command, actor, as_json=as_json)
 
 
 @app.command(help=words("Take one's own proposal back.", "撤回本人提请。"))
@@ -162,10 +159,11 @@ def withdraw(
     """`chengxin proposals withdraw`."""
     from ledger.proposal import WithdrawProposal
 
-    with _ledger(data_dir) as ledger:
-        asked = _asked(ledger, id)
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir) as office:
+        asked = _asked(office.ledger, id)
         command = WithdrawProposal(proposal=asked.id)
-        _decide(ledger, asked, command, _actor(org, ref), as_json=as_json)
+        _decide(office, asked, command, actor, as_json=as_json)
 
 
 def _approve_all(ledger: Ledger, found: list[Asked], actor: Actor) -> tuple[list[int], int]:
@@ -190,14 +188,14 @@ def _approve_all(ledger: Ledger, found: list[Asked], actor: Actor) -> tuple[list
     return run(give())
 
 
-def _decide(ledger: Ledger, asked: Asked, command: Verdict, actor: Actor, *, as_json: bool) -> None:
+def _decide(office: Office, asked: Asked, command: Verdict, actor: Actor, *, as_json: bool) -> None:
     from ledger.handle import Desk
 
     async def give() -> None:
-        await Desk(ledger).record(asked.subject, command, actor)
+        await Desk(office.ledger).record(asked.subject, command, actor)
 
     run(give())
-    _show(ledger, _asked(ledger, asked.id), as_json=as_json)
+    _show(office, actor, _asked(office.ledger, asked.id), as_json=as_json)
 
 
 def _asked(ledger: Ledger, id: str) -> Asked:
@@ -222,24 +220,6 @@ def _today() -> date:
     return local_day(system_clock())
 
 
-def _actor(org: str, ref: str) -> Actor:
-    try:
-        return Actor(org, "registrar", ref)
-    except ValueError as error:
-        fail(USAGE, str(error))
-
-
-@contextmanager
-def _ledger(data_dir: Path | None) -> Iterator[Ledger]:
-    with interruptible():
-        from api.storage import database_of
-    with (
-        database_of(settings_of(data_dir=data_dir)) as database,
-        Ledger(database, clock=system_clock) as ledger,
-    ):
-        yield ledger
-
-
 def _line(asked: Asked) -> str:
     from api.labels import COMMANDS_OF_TWO
 
@@ -254,7 +234,7 @@ def _until(asked: Asked) -> str:
     return words(f"until {lapses_on}", f"{lapses_on} 失效") if lapses_on else ""
 
 
-def _show(ledger: Ledger, asked: Asked, *, as_json: bool) -> None:
+def _show(office: Office, looker: Actor, asked: Asked, *, as_json: bool) -> None:
     """A proposal with what became of it, on stdout."""
     from api.labels import GROUNDS, PROPOSAL_STATES
     from api.previewtext import fields_in_words
@@ -262,13 +242,14 @@ def _show(ledger: Ledger, asked: Asked, *, as_json: bool) -> None:
     from ledger.handle import Desk
     from ledger.proposal import ProposalMade
 
+    office.record(looker, "PROPOSALS", asked.position, asked.position)
     if as_json:
         put_json(shown(asked))
         return
     put(_line(asked))
     put(told(PROPOSAL_STATES[asked.state]))
     made = ProposalMade.model_validate(asked.envelope["data"])
-    rulebook = run(Desk(ledger).rulebooks()).of(_today())
+    rulebook = run(Desk(office.ledger).rulebooks()).of(_today())
     for line in fields_in_words(made.proposed.data, rulebook):
         put(line)
     steps = [asked.envelope] + ([asked.verdict[1]] if asked.verdict is not None else [])

@@ -5,38 +5,29 @@ What a command alone needs is imported when it runs, so that the small ones answ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.options import OPERATOR, DataDir, Json, keyring_of, run, settings_of, tokens_of
-from api.start import interruptible
+from api.office import Office, Ref, actor_of, looking, office_of
+from api.options import OPERATOR, DataDir, Json, run, tokens_of
 from api.terminal import USAGE, fail, put, put_json, tell, words
-from ledger.identity import Actor
-from ledger.store import Ledger, system_clock
+from ledger.identity import OPERATOR_REF, Actor
 
 if TYPE_CHECKING:
-    from api.intake.quarantine import Entry, Held, Step
+    from api.intake.quarantine import Entry, Held, Quarantine, Step
     from api.intake.rows import Problem
     from api.intake.verdict import Verdicts
     from api.quarantine_json import RowVerdict
 
 app = typer.Typer(no_args_is_help=True)
+ROLE = "registrar"
 
 Number = Annotated[int, typer.Argument(metavar="ID", min=1, help=words("Its number.", "编号。"))]
 Why = Annotated[str, typer.Option(help=words("Why, in words.", "理由。"))]
-Org = Annotated[str, typer.Option(help=words("Whose import it was.", "导入该行的机构代码。"))]
-Ref = Annotated[
-    str,
-    typer.Option(
-        envvar="CHENGXIN_REF",
-        help=words("Who decides: a random reference (UUID).", "办理人员的随机编号（UUID）。"),
-    ),
-]
+Importer = Annotated[str, typer.Option(help=words("Whose import it was.", "导入该行的机构代码。"))]
 
 
 class Wanted(StrEnum):
@@ -64,14 +55,17 @@ def list_rows(
     limit: Annotated[
         int, typer.Option(min=1, max=10_000, help=words("At most.", "最多行数。"))
     ] = 100,
+    ref: Ref = OPERATOR_REF,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """`chengxin quarantine list`."""
-    with _ledger(data_dir) as ledger:
+    looker = looking(ROLE, ref)
+    with office_of(data_dir) as office:
         from api.intake.quarantine import Quarantine, waiting_of
         from api.quarantine_json import shown
 
+        ledger = office.ledger
         found = Quarantine(ledger).listed(
             org,
             state=None if state is Wanted.all else state.value,
@@ -80,6 +74,8 @@ def list_rows(
             limit=limit,
         )
         waiting = waiting_of(ledger).rows
+        if found:
+            office.record(looker, "QUARANTINE", found[0].id, found[-1].id)
     if as_json:
         put_json({"rows": [shown(one) for one in found], "waiting": waiting})
         return
@@ -89,17 +85,20 @@ def list_rows(
 
 
 @app.command(help=words("A row with its reasons, cells and history.", "查看一行的原因与经过。"))
-def show(id: Number, data_dir: DataDir = None, as_json: Json = False) -> None:
+def show(
+    id: Number, ref: Ref = OPERATOR_REF, data_dir: DataDir = None, as_json: Json = False
+) -> None:
     """`chengxin quarantine show`."""
-    with _ledger(data_dir) as ledger:
+    looker = looking(ROLE, ref)
+    with office_of(data_dir) as office:
         from api.intake.quarantine import Quarantine
         from api.refusals import UnknownRow
 
-        quarantine = Quarantine(ledger)
+        quarantine = Quarantine(office.ledger)
         held = quarantine.held(id)
         if held is None:
             raise UnknownRow(row=id)
-        _show(held, quarantine.steps(id), as_json=as_json)
+        _show(office, looker, held, quarantine.steps(id), as_json=as_json)
 
 
 @app.command(help=words("Say what cells or fields should be.", "更正单元格或字段。"))
@@ -115,7 +114,7 @@ def correct(
     ],
     why: Why,
     ref: Ref,
-    org: Org = OPERATOR,
+    org: Importer = OPERATOR,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -128,9 +127,11 @@ def correct(
 
     asked = _valid(RowCorrection, {"set": cells, "why": why})
     assert isinstance(asked, RowCorrection)
-    with _verdicts(data_dir) as (verdicts, quarantine):
-        held = run(verdicts.correct(id, _actor(org, ref), asked.set, asked.why))
-        _show(held, quarantine.steps(id), as_json=as_json)
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir, keys=True) as office:
+        verdicts, quarantine = _verdicts(office)
+        held = run(verdicts.correct(id, actor, asked.set, asked.why))
+        _show(office, actor, held, quarantine.steps(id), as_json=as_json)
 
 
 @app.command(help=words("Record the row as it is corrected.", "核准入账。"))
@@ -138,7 +139,7 @@ def accept(
     id: Number,
     why: Why,
     ref: Ref,
-    org: Org = OPERATOR,
+    org: Importer = OPERATOR,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -146,8 +147,10 @@ def accept(
     from api.quarantine_json import RowVerdict, receipts_of
 
     asked = _valid(RowVerdict, {"why": why})
-    with _verdicts(data_dir) as (verdicts, _):
-        accepted = run(verdicts.accept(id, _actor(org, ref), asked.why))
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir, keys=True) as office:
+        verdicts, _ = _verdicts(office)
+        accepted = run(verdicts.accept(id, actor, asked.why))
     if as_json:
         receipts = receipts_of(accepted)
         put_json({"row": id, "receipts": receipts, "repeated": accepted.repeated})
@@ -164,7 +167,7 @@ def reject(
     id: Number,
     why: Why,
     ref: Ref,
-    org: Org = OPERATOR,
+    org: Importer = OPERATOR,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -172,16 +175,11 @@ def reject(
     from api.quarantine_json import RowVerdict
 
     asked = _valid(RowVerdict, {"why": why})
-    with _verdicts(data_dir) as (verdicts, quarantine):
-        held = run(verdicts.reject(id, _actor(org, ref), asked.why))
-        _show(held, quarantine.steps(id), as_json=as_json)
-
-
-def _actor(org: str, ref: str) -> Actor:
-    try:
-        return Actor(org, "registrar", ref)
-    except ValueError as error:
-        fail(USAGE, str(error))
+    actor = actor_of(org, ROLE, ref)
+    with office_of(data_dir, keys=True) as office:
+        verdicts, quarantine = _verdicts(office)
+        held = run(verdicts.reject(id, actor, asked.why))
+        _show(office, actor, held, quarantine.steps(id), as_json=as_json)
 
 
 def _valid(model: type[RowVerdict], given: Mapping[str, Any]) -> RowVerdict:
@@ -194,29 +192,14 @@ def _valid(model: type[RowVerdict], given: Mapping[str, Any]) -> RowVerdict:
         fail(USAGE, "; ".join(reasons))
 
 
-@contextmanager
-def _ledger(data_dir: Path | None) -> Iterator[Ledger]:
-    with interruptible():
-        from api.storage import database_of
-    settings = settings_of(data_dir=data_dir)
-    with (
-        database_of(settings) as database,
-        Ledger(database, clock=system_clock, keyring=keyring_of(settings)) as ledger,
-    ):
-        yield ledger
+def _verdicts(office: Office) -> tuple[Verdicts, Quarantine]:
+    from api.intake.quarantine import Quarantine
+    from api.intake.verdict import Verdicts
+    from ledger.handle import Desk
 
-
-@contextmanager
-def _verdicts(data_dir: Path | None) -> Iterator[tuple[Verdicts, Any]]:
-    with interruptible():
-        from api.intake.quarantine import Quarantine
-        from api.intake.verdict import Verdicts
-    tokens = tokens_of(settings_of(data_dir=data_dir))
-    with _ledger(data_dir) as ledger:
-        from ledger.handle import Desk
-
-        quarantine = Quarantine(ledger)
-        yield Verdicts(quarantine, Desk(ledger), digest=tokens.digest), quarantine
+    quarantine = Quarantine(office.ledger)
+    digest = tokens_of(office.settings).digest
+    return Verdicts(quarantine, Desk(office.ledger), digest=digest), quarantine
 
 
 def _line(entry: Entry) -> str:
@@ -228,8 +211,9 @@ def _line(entry: Entry) -> str:
     return "  ".join([*parts, words("; ", "；").join(reasons)])
 
 
-def _show(held: Held, steps: list[Step], *, as_json: bool) -> None:
+def _show(office: Office, looker: Actor, held: Held, steps: list[Step], *, as_json: bool) -> None:
     """A row with all that is known of it, on stdout."""
+    office.record(looker, "QUARANTINE", held.id, held.id)
     from api.intake.quarantine import STATES, STEPS
     from api.quarantine_json import shown_in_full
 

@@ -27,11 +27,12 @@ AccessDoor = Literal[
     "SEALED",
     "PROPOSALS",
     "PERSON",
+    "EXPORT",
 ]
 """Which door gave it out: one event, the events of a provider, the feed (pulled, or as a stream
 without end), the full score, the case it is computed from, rows in quarantine, the sealed text of
 one event, proposals (which are in nobody's file), what is sealed of one person (sought, or
-copied)."""
+copied), decisions in an exchange form with what is not public."""
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
 ProviderIdentifier = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9-]{1,60}$")]
 """A provider as `ledger/identity.py` has parsed it."""

@@ -88,7 +88,7 @@ def test_what_is_refused(chengxin: Chengxin, ledger: Ledger, person: str) -> Non
         (["erase", person, "--ground", "because"], 2, "--ground: String should match"),
         (["erase", person, *ground, "--document", "张某"], 2, "--document: String should match"),
         (["erase", "nobody", *ground], 2, "nobody is no reference (UUID)"),
-        (["erase", person, *ground, "--ref", "me"], 2, "actor: ref 'me'"),
+        (["erase", person, *ground, "--ref", "me"], 2, "--ref 'me' is no UUID"),
         (["person", "release", person, "--ground", "DUTY_ENDED"], 1, "[person-not-held]"),
         (["person", "find", NAME, "--field", "salary"], 2, "--field is one of client, contact"),
     ):
