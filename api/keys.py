@@ -48,12 +48,13 @@ def rotate(data_dir: DataDir = None, as_json: Json = False) -> None:
 
     today = local_day(system_clock())
     with office_of(data_dir, keys=True) as office:
-        persons, terms = office.ledger.vault.persons, terms_of(office.settings)
+        vault, terms = office.ledger.vault, terms_of(office.settings)
+        persons = vault.persons
         if not persons.keyring.epochs():
             fail(REFUSED, NO_KEY)
         living = sum(persons.wrapped().values())
         with Meter(words("vault keys", "保险库密钥"), words("keys", "个密钥")) as meter:
-            for step in steps_due(persons, terms, today, at_once=True):
+            for step in steps_due(vault, terms, today, at_once=True):
                 step()
                 new = persons.wrapped().get(persons.keyring.epochs()[-1].number, 0)
                 meter.advance(new, part=new, whole=living)

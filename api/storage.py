@@ -52,14 +52,28 @@ def database_of(settings: Settings, *, migrated: bool = True) -> Iterator[Databa
 def migrate_all(database: Database, keyring: Keys = lambda: None) -> list[str]:
     """Bring all schemas up to date; the ledger's migrations that were run.
 
-    `keyring` is asked for where rows of an earlier version wait in clear. Raises SealingOff where
-    there is none then, VaultKeyMissing, Unavailable.
+    `keyring` is asked for where rows of an earlier version wait in clear, or references without an
+    epoch. Raises SealingOff where there is none then, VaultKeyMissing, Unavailable.
     """
     done = list(migrate(database, files("ledger") / "sql"))
+    migrate_references(database, keyring)
     migrate_projections(database)
     migrate_quarantine(database, keyring)
     migrate_apikeys(database)
     return done
+
+
+def migrate_references(database: Database, keyring: Keys = lambda: None) -> None:
+    """Give references of a version that had no epochs the newest one; again it changes nothing."""
+    with closing(Vault(database, None, clock=system_clock, random=Entropy())) as keyless:
+        if not keyless.traces.epochless():
+            return
+    with closing(Vault(database, keyring(), clock=system_clock, random=Entropy())) as vault:
+        vault.traces.adopt()
+    with database.connect(role=None) as connection:
+        # So that the table's file holds no more of them either.
+        table = f"{database.schema}_vault.{database.application}_references"
+        connection.execute(f"VACUUM FULL {table}".encode())
 
 
 def migrate_quarantine(database: Database, keyring: Keys = lambda: None) -> None:

@@ -62,7 +62,7 @@ async def look_after_keys(vault: Vault, terms: Terms, today: date) -> int:
     Raises LedgerError; the next time goes on where this one ended.
     """
     done = 0
-    steps = steps_due(vault.persons, terms, today)
+    steps = steps_due(vault, terms, today)
     while (step := await reading(next, steps, None)) is not None:
         await reading(step)
         done += 1

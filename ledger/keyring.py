@@ -1,8 +1,9 @@
 """The keys that wrap the keys of persons. They are never in the database.
 
 Each epoch has one key. New persons are wrapped under the newest; a rotation begins an epoch and
-wraps the living anew. When nothing is wrapped under an older epoch, and the last backup from its
-time is gone, its key is destroyed: with it goes what an old backup still held of the erased.
+wraps the living anew. So it goes with the traces by which a text is found (`ledger/trace.py`). When
+nothing is of an older epoch, and the last backup from its time is gone, its key is destroyed: with
+it goes what an old backup still held of the erased, and any way to look for them in it.
 
 `Keyring` is all the vault asks for, so that a key service can take the place of the file. The file
 (`vault-keys.json` in the key folder, mode 0600) is replaced whole; several processes may share it:
@@ -12,7 +13,6 @@ each reads it again when it has changed.
 from __future__ import annotations
 
 import base64
-import hmac
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -35,11 +35,11 @@ from ledger.keyfile import (
     replace_key_file,
     sweep,
 )
+from ledger.trace import NONCE_BYTES, Trace, Tracer, inner_digest
 from ledger.vault_errors import VaultKeyMissing
 
 KEY_FILE = "vault-keys.json"
 KEY_BYTES = 32
-NONCE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Epoch:
 
 
 class Keyring(Protocol):
-    """Wraps and unwraps the keys of persons, and digests what must be found again."""
+    """Wraps and unwraps the keys of persons, and makes traces of what must be found again."""
 
     def epochs(self) -> Sequence[Epoch]:
         """Every epoch there ever was, in order; the last one is in use. Empty: none was begun.
@@ -79,8 +79,20 @@ class Keyring(Protocol):
     def unwrap(self, person: str, epoch: int, wrapped: bytes) -> bytes:
         """A person's key. Raises VaultKeyMissing where the key of its epoch is not the one here."""
 
-    def digest(self, *parts: str) -> bytes:
-        """A keyed digest, the same for the same texts in every epoch."""
+    def trace(self, found: Sequence[Sequence[str]]) -> tuple[int, list[Trace]]:
+        """The traces of texts under the newest epoch, and which that is. See `ledger/trace.py`."""
+
+    def lookup(self, sought: Sequence[Sequence[str]]) -> tuple[int, list[bytes]]:
+        """The digests of texts in every epoch whose key is there; the newest of all epochs, or 0.
+
+        As many for each text, whichever it is.
+        """
+
+    def retrace(self, boxes: Sequence[tuple[int, bytes]]) -> tuple[int, list[Trace]]:
+        """The traces under the newest epoch from the boxes of traces and their epochs.
+
+        Of epoch 0 it is the inner digest. Raises VaultKeyMissing as `unwrap` does.
+        """
 
 
 class FileKeyring:
@@ -161,16 +173,44 @@ class FileKeyring:
         except InvalidTag as error:
             raise VaultKeyMissing(epoch=epoch) from error
 
-    def digest(self, *parts: str) -> bytes:
-        """See `Keyring`. HMAC-SHA-256 under a key of its own, which never changes."""
+    def trace(self, found: Sequence[Sequence[str]]) -> tuple[int, list[Trace]]:
+        """See `Keyring`."""
         with self._guard:
-            if not self._digests:
-                self._refresh()
-        mac = hmac.new(self._digests, digestmod="sha256")
-        for part in parts:
-            plain = part.encode()
-            mac.update(b"%d:" % len(plain) + plain)
-        return mac.digest()
+            self._refresh()
+            digests = self._digests
+        return self._traces([inner_digest(digests, one) for one in found])
+
+    def lookup(self, sought: Sequence[Sequence[str]]) -> tuple[int, list[bytes]]:
+        """See `Keyring`."""
+        with self._guard:
+            self._refresh()
+            newest, keys = self._epochs[-1].number if self._epochs else 0, dict(self._keys)
+            digests = self._digests
+        tracers = [Tracer(number, key) for number, key in sorted(keys.items())]
+        inner = [inner_digest(digests, one) for one in sought] if tracers else []
+        return newest, [tracer.digest(one) for tracer in tracers for one in inner]
+
+    def retrace(self, boxes: Sequence[tuple[int, bytes]]) -> tuple[int, list[Trace]]:
+        """See `Keyring`."""
+        with self._guard:
+            self._refresh()
+            tracers = {number: Tracer(number, key) for number, key in self._keys.items()}
+        inner = []
+        for epoch, box in boxes:
+            try:
+                inner.append(tracers[epoch].open(box) if epoch else box)
+            except (KeyError, ValueError) as error:
+                raise VaultKeyMissing(epoch=epoch) from error
+        return self._traces(inner)
+
+    def _traces(self, inner: Sequence[bytes]) -> tuple[int, list[Trace]]:
+        with self._guard:
+            self._refresh()
+            epoch = self._epochs[-1].number
+            tracer = Tracer(epoch, self._keys[epoch])
+        nonces = self._random(NONCE_BYTES * len(inner))
+        each = [nonces[at : at + NONCE_BYTES] for at in range(0, len(nonces), NONCE_BYTES)]
+        return epoch, [tracer.trace(one, nonce) for one, nonce in zip(inner, each, strict=True)]
 
     def _refresh(self) -> None:
         """Read the file if it is another one than that which was read."""

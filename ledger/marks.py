@@ -1,6 +1,6 @@
 """Marks: by which a person is found who knows a sealed text, and by nobody else.
 
-A mark is a keyed digest (the key is the keyring's, outside the database) of a field's name and its
+A mark is a trace (`ledger/trace.py`: its keys are outside the database) of a field's name and its
 text, made alike for whoever writes it: width, case, spaces and hyphens say nothing. Marks follow
 the log, some time after the append, so that sealing costs nothing for them; each batch is one
 transaction with its progress, and a second process waits for the first. Looking for what is there
@@ -20,6 +20,8 @@ from ledger.errors import Unavailable
 from ledger.persons import Connection
 from ledger.private import Private
 from ledger.store import Ledger
+from ledger.traces import known_epochs
+from ledger.vault_errors import VaultKeyMissing
 
 BATCH_EVENTS = 2_000
 MAX_MARKED_CHARACTERS = 200
@@ -66,15 +68,16 @@ class Marks:
             " WHERE person = ANY (%s::uuid[]) AND wrapped IS NOT NULL ORDER BY person FOR SHARE"
         ).encode()
         self._mark = (
-            f"INSERT INTO {prefix}marks (digest, person, event_id)"
-            " SELECT digest, person, event_id FROM unnest(%s::bytea[], %s::uuid[], %s::uuid[])"
-            " AS n (digest, person, event_id) ON CONFLICT DO NOTHING"
+            f"INSERT INTO {prefix}marks (epoch, digest, box, person, event_id) SELECT %s, n.*"
+            " FROM unnest(%s::bytea[], %s::bytea[], %s::uuid[], %s::uuid[]) AS n"
+            " ON CONFLICT DO NOTHING"
         ).encode()
         self._find = (
             # One text, not an array: to read an array takes longer the more there is in it.
             "SELECT position, (SELECT string_agg(person::text, ',') FROM (SELECT DISTINCT person"
-            f" FROM {prefix}marks WHERE digest = ANY (%s) ORDER BY person LIMIT {MAX_FOUND}) f)"
-            f" FROM {prefix}marked"
+            f" FROM {prefix}marks WHERE digest = ANY (%s::bytea[])"
+            f" ORDER BY person LIMIT {MAX_FOUND}) f),"
+            f" (SELECT max(epoch) FROM {prefix}marks) FROM {prefix}marked"
         ).encode()
 
     def follow(self) -> int:
@@ -92,12 +95,22 @@ class Marks:
             return len(rows)
 
     def find(self, text: str, names: Collection[str]) -> Found:
-        """Who has this text in a field of one of these names. Raises SealingOff or Unavailable."""
-        digests = [self._digest(name, text) for name in sorted(names)]
-        with self._vault.persons.connected() as connection:
-            row = connection.execute(self._find, [digests]).fetchone()
-        assert row is not None
-        return Found(row[1].split(",") if row[1] else [], row[0])
+        """Who has this text in a field of one of these names.
+
+        Raises SealingOff, VaultKeyMissing or Unavailable.
+        """
+        sought = [_traced(name, text) for name in sorted(names)]
+        seen = 0
+        for _ in known_epochs():
+            newest, digests = self._vault.persons.keyring.lookup(sought)
+            with self._vault.persons.connected() as connection:
+                row = connection.execute(self._find, [digests]).fetchone()
+            assert row is not None
+            # In one answer: a mark moved to an epoch that is not known here would be missed.
+            seen = row[2] or 0
+            if seen <= newest:
+                return Found(row[1].split(",") if row[1] else [], row[0])
+        raise VaultKeyMissing(epoch=seen)
 
     def _mark_all(self, connection: Connection, ids: list[str]) -> None:
         opened = self._vault.open(ids)
@@ -107,18 +120,21 @@ class Marks:
             for one in found
             if len(one.text) <= MAX_MARKED_CHARACTERS
         ]
+        # Before any row is locked: who destroys a key waits for this, and others wait for him.
+        self._vault.persons.share(connection)
         persons = {one.person for _, one in texts}
         living = {str(p) for (p,) in connection.execute(self._living, [sorted(persons)])}
-        marks = [
-            (self._digest(one.path.rpartition("/")[2], one.text), one.person, id)
-            for id, one in texts
-            if one.person in living
+        marked = [(id, one) for id, one in texts if one.person in living]
+        if not marked:
+            return
+        epoch, traces = self._vault.persons.keyring.trace(
+            [_traced(one.path.rpartition("/")[2], one.text) for _, one in marked]
+        )
+        rows = [
+            (trace.digest, trace.box, one.person, id)
+            for trace, (id, one) in zip(traces, marked, strict=True)
         ]
-        if marks:
-            connection.execute(self._mark, [list(column) for column in zip(*marks, strict=True)])
-
-    def _digest(self, name: str, text: str) -> bytes:
-        return self._vault.persons.keyring.digest(KIND, name, alike(text))
+        connection.execute(self._mark, [epoch, *map(list, zip(*rows, strict=True))])
 
     def _rows(self, after: int) -> list[tuple[int, object]]:
         try:
@@ -127,3 +143,7 @@ class Marks:
             ]
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise Unavailable from error
+
+
+def _traced(name: str, text: str) -> tuple[str, str, str]:
+    return (KIND, name, alike(text))

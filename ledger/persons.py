@@ -27,7 +27,7 @@ from ledger.database import VAULT_ROLE, Database
 from ledger.errors import Unavailable
 from ledger.keyring import Keyring
 from ledger.sealing import KEY_BYTES, PersonKey
-from ledger.vault_errors import PersonErased, SealingOff
+from ledger.vault_errors import PersonErased, SealingOff, VaultKeyMissing
 
 POOL_SIZE = 3
 WAIT_SECONDS = 5
@@ -219,7 +219,7 @@ class Persons:
         drawn = self._random(KEY_BYTES * len(persons))
         made = [(p, drawn[n * KEY_BYTES :][:KEY_BYTES]) for n, p in enumerate(persons)]
         with connection.transaction():
-            self._share(connection)
+            self.share(connection)
             epoch, wrapped = keyring.wrap(made)
             connection.execute(
                 f"INSERT INTO {self.prefix}persons (person, epoch, wrapped)"
@@ -232,19 +232,30 @@ class Persons:
     def _prove(self, connection: Connection) -> None:
         """See that this keyring is the one of this vault; the first epoch of a new one is begun.
 
+        Raises VaultKeyMissing.
+        """
+        self.prove_keys(connection)
+        found = connection.execute(
+            f"SELECT FROM {self.prefix}references WHERE epoch = 0 LIMIT 1".encode()
+        )
+        if found.rowcount:
+            raise VaultKeyMissing(epoch=0)
+        if not self.keyring.epochs():
+            self.keyring.begin(0, local_day(self._clock()))
+        self._proven = True
+
+    def prove_keys(self, connection: Connection) -> None:
+        """See that some key of this vault opens with this keyring.
+
         Otherwise a vault restored without its keys would go on with others, and nobody would
         notice until it had to be read. Raises VaultKeyMissing.
         """
-        keyring = self.keyring
         row = connection.execute(
             f"SELECT person, epoch, wrapped FROM {self.prefix}persons WHERE epoch IS NOT NULL"
             " ORDER BY person LIMIT 1".encode()
         ).fetchone()
         if row is not None:
-            keyring.unwrap(str(row[0]), row[1], row[2])
-        if not keyring.epochs():
-            keyring.begin(0, local_day(self._clock()))
-        self._proven = True
+            self.keyring.unwrap(str(row[0]), row[1], row[2])
 
     # --- rotation --------------------------------------------------------------------------------
 
@@ -265,7 +276,7 @@ class Persons:
         """
         keyring = self.keyring
         with self.connected() as connection, connection.transaction():
-            self._share(connection)
+            self.share(connection)
             rows = connection.execute(
                 f"SELECT person, epoch, wrapped FROM {self.prefix}persons"
                 " WHERE person > %s AND epoch < %s ORDER BY person LIMIT %s".encode(),
@@ -284,14 +295,14 @@ class Persons:
             return str(rows[-1][0])
 
     def retire(self, epoch: int) -> bool:
-        """Note that nothing is wrapped under an older epoch; whether that is so.
+        """Note that nothing is of an older epoch any more; whether that is so.
 
         Raises SealingOff or Unavailable.
         """
         return self._if_empty(epoch, self.keyring.retire)
 
     def destroy(self, epoch: int) -> bool:
-        """Destroy the key of a retired epoch; whether nothing was wrapped under it.
+        """Destroy the key of a retired epoch; whether nothing was of it.
 
         Raises SealingOff or Unavailable.
         """
@@ -301,14 +312,13 @@ class Persons:
         with self.connected() as connection, connection.transaction():
             # Whoever wraps reads the newest epoch under the same lock: none is wrapped meanwhile.
             connection.execute((self._lock % "pg_advisory_xact_lock").encode())
-            left = connection.execute(
-                f"SELECT FROM {self.prefix}persons WHERE epoch = %s LIMIT 1".encode(), [epoch]
-            )
-            if left.rowcount:
-                return False
+            for table in ("persons", "references", "marks"):
+                left = f"SELECT FROM {self.prefix}{table} WHERE epoch = %s LIMIT 1".encode()
+                if connection.execute(left, [epoch]).rowcount:
+                    return False
             act(epoch, local_day(self._clock()))
             return True
 
-    def _share(self, connection: Connection) -> None:
+    def share(self, connection: Connection) -> None:
         """Until this transaction ends, no epoch's key is destroyed."""
         connection.execute((self._lock % "pg_advisory_xact_lock_shared").encode())

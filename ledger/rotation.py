@@ -1,7 +1,8 @@
 """When the vault's keys are changed and destroyed, and the steps that do it.
 
 An epoch's key wraps new persons for so many days. Then the next one begins, all living keys are
-wrapped anew, and from the day on which that is done only backups still need the old key. When the
+wrapped anew and all traces made anew, and from the day on which that is done only backups still
+need the old key. When the
 last of them is gone, the key is destroyed, and with it whatever those backups held of somebody who
 was erased since. A crash anywhere is mended by doing the same again: what is done already changes
 nothing. Knows days and no tables.
@@ -16,6 +17,8 @@ from functools import partial
 
 from ledger.keyring import Epoch
 from ledger.persons import Persons
+from ledger.traces import TABLES, Place, Table, Traces
+from ledger.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,14 @@ def last_key_dies_on(epochs: Sequence[Epoch], terms: Terms) -> date | None:
 
 
 def steps_due(
-    persons: Persons, terms: Terms, today: date, *, at_once: bool = False
+    vault: Vault, terms: Terms, today: date, *, at_once: bool = False
 ) -> Iterator[Callable[[], object]]:
     """What is to be done now, each step in its order and short; nothing where no key was made.
 
     `at_once`: the next epoch begins whether or not it is due. A step raises VaultKeyMissing or
     Unavailable; whoever goes through them may stop anywhere.
     """
+    persons = vault.persons
     epochs = persons.keyring.epochs()
     if not epochs:
         return
@@ -61,6 +65,8 @@ def steps_due(
     if len(persons.keyring.epochs()) > 1:
         # Also after the last one was retired: a restored backup is wrapped as it was then.
         yield from _rewrapping(persons)
+        for table in TABLES:
+            yield from _retracing(vault.traces, table)
     for one in persons.keyring.epochs()[:-1]:
         if one.retired_on is None:
             yield partial(persons.retire, one.number)
@@ -78,3 +84,14 @@ def _rewrapping(persons: Persons) -> Iterator[Callable[[], object]]:
     yield rewrap
     while last[0] is not None:
         yield rewrap
+
+
+def _retracing(traces: Traces, table: Table) -> Iterator[Callable[[], object]]:
+    last: list[Place | None] = [table.start]
+
+    def retrace() -> None:
+        assert last[0] is not None
+        last[0] = traces.retrace(table, last[0])
+
+    while last[0] is not None:
+        yield retrace

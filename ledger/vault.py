@@ -9,7 +9,8 @@ all reads of the log work, and whatever needs a key raises SealingOff. What othe
 - `open(ids)`: the sealed texts of events, each with the salt that proves it;
 - `reference(kind, scope, text)`: the reference that stands for somebody, the same each time;
 - `forget(person)`: a person's key, every ciphertext and reference gone, in one transaction;
-- `persons`: the keys themselves, and the steps of a rotation (`ledger/rotation.py`).
+- `persons` and `traces`: the keys themselves and what is found by; a rotation's steps
+  (`ledger/rotation.py`).
 
 Blocking but for `seal`; call them through `ledger.database.reading`. Why nothing is sealed for the
 erased: the append function looks, under the head row's lock, whether each person has a living key.
@@ -37,6 +38,7 @@ from ledger.sealing import (
     PlainText,
     digest_of,
 )
+from ledger.traces import Traces
 from ledger.vault_errors import SealBroken
 
 
@@ -73,16 +75,13 @@ class Vault:
         random: Callable[[int], bytes],
     ) -> None:
         self.persons = Persons(database, keyring, clock=clock, random=random)
+        self.traces = Traces(self.persons)
         self._random = random
         prefix = self.persons.prefix
         self._open = (
             f"SELECT s.event_id, s.person, s.box, p.epoch, p.wrapped FROM {prefix}sealed s"
             f" JOIN {prefix}persons p USING (person)"
             " WHERE s.event_id = ANY (%s::uuid[]) AND p.wrapped IS NOT NULL"
-        ).encode()
-        self._refer = (
-            f"INSERT INTO {prefix}references AS r (kind, digest, person) VALUES (%s, %s, %s)"
-            " ON CONFLICT (kind, digest) DO UPDATE SET person = r.person RETURNING r.person"
         ).encode()
         self._forget = f"SELECT texts, names FROM {prefix}forget(%s)".encode()
 
@@ -124,16 +123,12 @@ class Vault:
     def reference(self, kind: str, scope: str, text: str) -> str:
         """The random reference that stands for `text` in `scope`; drawn where there is none yet.
 
-        The database holds a keyed digest of it and no more. Whether it was there already takes the
-        same work and the same time: a reference is drawn and a row is written either way.
-        Raises SealingOff, VaultKeyMissing or Unavailable.
+        The database holds a trace of it and no more (`ledger/traces.py`). Whether it was there
+        already takes the same work and the same time: a reference is drawn and a row is written
+        either way. Raises SealingOff, VaultKeyMissing or Unavailable.
         """
         [(person, key)] = self.persons.new(1)
-        digest = self.persons.keyring.digest(kind, scope, text)
-        with self.persons.connected() as connection:
-            found = connection.execute(self._refer, [kind, digest, person]).fetchone()
-        assert found is not None
-        reference = str(found[0])
+        reference = self.traces.reference(kind, scope, text, drawn=person)
         if reference != person:
             self.persons.put_back(person, key)
         return reference

@@ -36,6 +36,7 @@ MIGRATIONS = [
     "0007_rights.sql",
     "0008_erasure.sql",
     "0009_access.sql",
+    "0010_traces.sql",
 ]
 
 

@@ -255,10 +255,10 @@ def test_a_row_outlives_the_key_of_the_epoch_in_which_it_came(
         office.take()
         before = office.waiting()
         terms, persons = Terms(30, 10), ledger.vault.persons
-        for step in steps_due(persons, terms, local_day(clock()), at_once=True):
+        for step in steps_due(ledger.vault, terms, local_day(clock()), at_once=True):
             step()
         clock.advance(days=40)
-        for step in steps_due(persons, Terms(90, 10), local_day(clock())):
+        for step in steps_due(ledger.vault, Terms(90, 10), local_day(clock())):
             step()
         first = persons.keyring.epochs()[0]
         assert first.destroyed_on == local_day(clock())

@@ -42,7 +42,7 @@ def ledger(database: Database, clock: Clock, keys: Path) -> Iterator[Ledger]:
 def go(ledger: Ledger, today: date) -> int:
     """Do what is due on a day; how many steps."""
     done = 0
-    for step in steps_due(ledger.vault.persons, TERMS, today):
+    for step in steps_due(ledger.vault, TERMS, today):
         step()
         done += 1
     return done
@@ -100,7 +100,7 @@ def test_interrupted_after_any_step_the_next_turn_completes_it(
     receipt = record(complaint())
     clock.advance(days=90)
     over = DAY + timedelta(days=90)
-    for _, step in zip(range(done), steps_due(opened.vault.persons, TERMS, over), strict=False):
+    for _, step in zip(range(done), steps_due(opened.vault, TERMS, over), strict=False):
         step()
     go(opened, over)
     assert epochs(opened) == [(1, over, None), (2, None, None)]
@@ -162,4 +162,7 @@ def test_two_processes_begin_one_epoch(keys: Path) -> None:
         keyring.begin(0, DAY)
     assert [epoch.number for epoch in one.epochs()] == [1]
     assert one.wrap([(given.CLIENT, bytes(32))])[0] == other.wrap([(given.CLIENT, bytes(32))])[0]
-    assert one.digest("a", "b") == other.digest("a", "b") != one.digest("ab", "")
+    for texts in (["a", "b"], ["ab", ""]):
+        assert one.lookup([texts]) == other.lookup([texts])
+        assert one.trace([texts])[1][0].digest in other.lookup([texts])[1]
+    assert one.lookup([["a", "b"]]) != one.lookup([["ab", ""]])

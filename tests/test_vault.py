@@ -429,7 +429,7 @@ def test_a_vault_does_not_go_on_with_other_keys(
 def rotate(ledger: Ledger) -> None:
     keyring = ledger.vault.persons.keyring
     keyring.begin(keyring.epochs()[-1].number, given.TODAY)
-    for step in steps_due(ledger.vault.persons, Terms(90, 30), given.TODAY):
+    for step in steps_due(ledger.vault, Terms(90, 30), given.TODAY):
         step()
 
 
