@@ -70,10 +70,6 @@ def migrate_references(database: Database, keyring: Keys = lambda: None) -> None
             return
     with closing(Vault(database, keyring(), clock=system_clock, random=Entropy())) as vault:
         vault.traces.adopt()
-    with database.connect(role=None) as connection:
-        # So that the table's file holds no more of them either.
-        table = f"{database.schema}_vault.{database.application}_references"
-        connection.execute(f"VACUUM FULL {table}".encode())
 
 
 def migrate_quarantine(database: Database, keyring: Keys = lambda: None) -> None:
