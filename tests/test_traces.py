@@ -422,7 +422,7 @@ def old(database: Database, tmp_path: Path) -> Database:
     folder = tmp_path / "sql"
     folder.mkdir()
     for file in sorted(OURS.iterdir(), key=lambda one: one.name):
-        if file.name < "0009":
+        if file.name < "0010":
             (folder / file.name).write_bytes(file.read_bytes())
     old = Database(database.conninfo, schema="old")
     migrate(old, folder)
