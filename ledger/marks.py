@@ -100,7 +100,7 @@ class Marks:
         return Found(row[1].split(",") if row[1] else [], row[0])
 
     def _mark_all(self, connection: Connection, ids: list[str]) -> None:
-        opened = self._vault.open(ids)
+        opened = self._vault.open(ids, held=True)
         texts = [
             (id, one)
             for id, found in opened.items()
