@@ -108,7 +108,8 @@ class Vault:
         """The sealed texts of events by the events' ids, in the order of their paths.
 
         What was erased is not there; nor is what is of persons on hold, unless `held`: that is
-        for answering the persons themselves and for nobody else. Raises SealingOff, VaultKeyMissing, SealBroken, Unavailable.
+        for answering the persons themselves and for nobody else. Raises SealingOff,
+        VaultKeyMissing, SealBroken, Unavailable.
         """
         keyring = self.persons.keyring
         with self.persons.connected() as connection:
