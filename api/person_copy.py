@@ -101,7 +101,7 @@ class Copies:
         """
         standing = self._erasures.standing(person)
         ids = self._dossiers.events(person)
-        opened = self._vault.open(ids)
+        opened = self._vault.open(ids, held=True)
         book = self._log.book()
         texts: list[dict[str, Any]] = []
         for position, event in self._log.of_ids(ids):

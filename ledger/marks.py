@@ -113,7 +113,7 @@ class Marks:
         raise VaultKeyMissing(epoch=seen)
 
     def _mark_all(self, connection: Connection, ids: list[str]) -> None:
-        opened = self._vault.open(ids)
+        opened = self._vault.open(ids, held=True)
         texts = [
             (id, one)
             for id, found in opened.items()

@@ -6,7 +6,7 @@ all reads of the log work, and whatever needs a key raises SealingOff. What othe
 
 - `await seal(events)`: each event with its texts replaced by commitments, and the ciphertexts
   (`Box`) that go into the log's own transaction with it (`ledger/appender.py`, `Entry.boxes`);
-- `open(ids)`: the sealed texts of events, each with the salt that proves it;
+- `open(ids)`: the sealed texts of events, each with the salt that proves it; not of who is on hold;
 - `reference(kind, scope, text)`: the reference that stands for somebody, the same each time;
 - `forget(person)`: a person's key, every ciphertext and reference gone, in one transaction;
 - `persons` and `traces`: the keys themselves and what is found by; a rotation's steps
@@ -82,6 +82,7 @@ class Vault:
             f"SELECT s.event_id, s.person, s.box, p.epoch, p.wrapped FROM {prefix}sealed s"
             f" JOIN {prefix}persons p USING (person)"
             " WHERE s.event_id = ANY (%s::uuid[]) AND p.wrapped IS NOT NULL"
+            f" AND (%s OR NOT {prefix}is_held(s.person))"
         ).encode()
         self._forget = f"SELECT texts, names FROM {prefix}forget(%s)".encode()
 
@@ -102,14 +103,16 @@ class Vault:
         self.persons.stock_up_soon()
         return sealed
 
-    def open(self, ids: Collection[str]) -> dict[str, list[Opened]]:
+    def open(self, ids: Collection[str], *, held: bool = False) -> dict[str, list[Opened]]:
         """The sealed texts of events by the events' ids, in the order of their paths.
 
-        What was erased is not there. Raises SealingOff, VaultKeyMissing, SealBroken, Unavailable.
+        What was erased is not there; nor is what is of persons on hold, unless `held`: that is
+        for answering the persons themselves and for nobody else. Raises SealingOff,
+        VaultKeyMissing, SealBroken, Unavailable.
         """
         keyring = self.persons.keyring
         with self.persons.connected() as connection:
-            rows = connection.execute(self._open, [list(ids)]).fetchall()
+            rows = connection.execute(self._open, [list(ids), held]).fetchall()
         opened: dict[str, list[Opened]] = {}
         for event_id, person, box, epoch, wrapped in rows:
             key = PersonKey(keyring.unwrap(str(person), epoch, wrapped))

@@ -529,8 +529,12 @@ def test_a_hold_and_its_end_come_back_too(
     held = ask(erasures, kept)
     with new_ledger(backup, clock, keys) as restored:
         again = Erasures(restored, Docket(keys), clock=clock)
+        texts = Dossiers(restored.vault).events(kept)
+        assert restored.vault.open(texts) != {}
         assert again.resume() == 1
         assert again.standing(kept) == held
+        assert restored.vault.open(texts) == {}
+        assert len(restored.vault.open(texts, held=True)) == 1
         clock.advance(days=1)
         assert again.over(date(2026, 3, 3)) == [kept]
 

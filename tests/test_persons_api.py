@@ -31,6 +31,7 @@ from ledger.private import Private
 from ledger.rotation import Terms
 from ledger.rulebook import first_rulebook
 from ledger.store import Ledger
+from projections.rights import NONE, RIGHTS
 from tests import given
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, positioned, problem, serving, wait_until
@@ -128,6 +129,43 @@ def test_what_cannot_be_answered(served: Served) -> None:
     problem(served.post("/v1/persons/search", wrong, OFFICER), 422, "schema-broken")
     said = problem(ask(served, STRANGER), 404, "unknown-person")
     assert STRANGER in said["detail"]
+
+
+def test_while_somebody_is_held_only_their_own_copy_opens(served: Served) -> None:
+    name = "某某餐饮店"
+    body = given.contract(on=given.TODAY).model_dump(mode="json", exclude_none=True)
+    body.pop("counterparty")
+    contract = positioned(
+        served.post(
+            f"/v1/providers/{given.PROVIDER}/contracts",
+            body | {"agreement": {"client": name, "terms": "三个月"}},
+        )
+    )
+    event = served.get(f"/v1/events/{contract}", "auditor").json()
+    person = str(event["data"]["counterparty"])
+    served.follow()
+    mark(served)
+    roles = [role for role, rights in RIGHTS.items() if rights.sealed != NONE]
+    assert len(roles) > 4
+
+    def opened() -> list[list[str]]:
+        """What each role that opens sealed text finds in the contract, and the copy."""
+        answers = [served.get(f"/v1/events/{contract}/sealed", role) for role in roles]
+        answers.append(served.get(f"/v1/persons/{person}/copy", OFFICER))
+        return [[one["text"] for one in answer.json()["texts"]] for answer in answers]
+
+    everything = [name, "三个月"]
+    assert opened() == [everything] * (len(roles) + 1)
+    held = ask(served, person)
+    assert (held.status_code, held.json()["basis"]["code"]) == (202, "TRANSACTION_RECORDS")
+    assert opened() == [[]] * len(roles) + [everything]
+    found = served.post("/v1/persons/search", {"text": name}, OFFICER).json()
+    assert found["persons"] == [person]
+    assert ask(served, person, "release", ground="REQUEST_WITHDRAWN").status_code == 200
+    assert opened() == [everything] * (len(roles) + 1)
+    ask(served, person)
+    assert ask(served, person, "release", ground="DUTY_ENDED").json()["state"] == "erased"
+    assert opened() == [[]] * (len(roles) + 1)
 
 
 def test_somebody_is_found_by_what_is_sealed_and_copied(served: Served) -> None:
