@@ -11,6 +11,7 @@ import unicodedata
 
 from ledger.errors import CounterpartyMissing
 from ledger.events import ContractCompleted, Data
+from ledger.private import changed
 from ledger.sealing import PlainText
 from ledger.vault_errors import NotTheCounterparty
 
@@ -39,5 +40,7 @@ def with_counterparty(command: ContractCompleted) -> ContractCompleted:
         return command
     if agreement.person not in (None, command.counterparty):
         raise NotTheCounterparty(counterparty=command.counterparty)
-    own = agreement.model_copy(update={"person": command.counterparty})
-    return command.model_copy(update={"agreement": own})
+    if agreement.person is None:
+        agreement = changed(agreement, person=command.counterparty)
+        return changed(command, agreement=agreement)
+    return command

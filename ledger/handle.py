@@ -332,9 +332,9 @@ def _decide(command: Data, bench: Bench, state: provider.Provider) -> Sequence[D
     return provider.decide(state, command, bench)
 
 
-def entry_of(event: Event, boxes: tuple[Box, ...] = ()) -> Entry:
-    """An event as the appender takes it. Raises EventTooLarge."""
-    state, time_at = event.encode()
+def entry_of(event: Event, data: Any = None, boxes: tuple[Box, ...] = ()) -> Entry:
+    """An event as the appender takes it, sealed where that was called for. Raises EventTooLarge."""
+    state, time_at = event.encode(data)
     return Entry(event.stream, event.version, event.id, event.type, state, time_at, boxes)
 
 

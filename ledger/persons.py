@@ -107,7 +107,7 @@ class Persons:
     def take(self, named: Collection[str] = (), drawn: int = 0) -> Hand | None:
         """The keys of these persons, and so many new persons; None where not all are at hand."""
         with self._guard:
-            if len(self._stock) < drawn or not all(one in self._keys for one in named):
+            if len(self._stock) < drawn or not all(map(self._keys.__contains__, named)):
                 return None
             keys = {one: self._keys[one] for one in named}
             return Hand(keys, [self._stock.popleft() for _ in range(drawn)])

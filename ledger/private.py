@@ -150,45 +150,64 @@ def groups(data: BaseModel, path: str = "") -> Iterator[Place]:
                 yield from groups(one, here)
 
 
-def with_groups(data: M, change: Callable[[Place], Any], path: str = "") -> M:
-    """The data with every group changed, to be encoded and nothing else; None leaves it out.
-
-    Data without groups are given back as they are.
-    """
-    fields = vars(data)
-    changed: dict[str, Any] | None = None
+def without_groups(data: M) -> M:
+    """The data without any group; the very same where they have none."""
+    new: dict[str, Any] = {}
     for name, many in ways(type(data)):
-        before = fields[name]
+        before = vars(data)[name]
         if before is None:
             continue
-        here = f"{path}/{name}"
-        if many:
-            after = [_changed(one, change, f"{here}/{at}") for at, one in enumerate(before)]
-            same = all(map(is_, before, after))
-        else:
-            after = _changed(before, change, here)
-            same = after is before
-        if not same:
-            if changed is None:
-                changed = fields.copy()
-            changed[name] = after
-    return data if changed is None else _made(type(data), changed)
+        after = [_without(one) for one in before] if many else _without(before)
+        if not (all(map(is_, before, after)) if many else after is before):
+            new[name] = after
+    return changed(data, **new) if new else data
 
 
-def _made(model: type[M], fields: dict[str, Any]) -> M:
-    """An instance with these fields, as `model_construct`, which takes ten times as long."""
-    one = model.__new__(model)
-    object.__setattr__(one, "__dict__", fields)
-    object.__setattr__(one, "__pydantic_fields_set__", set())
+def changed(model: M, **fields: Any) -> M:
+    """The model with other values in some fields, as `model_copy` in a quarter of the time."""
+    one = model.__class__.__new__(model.__class__)
+    object.__setattr__(one, "__dict__", vars(model) | fields)
+    object.__setattr__(one, "__pydantic_fields_set__", model.model_fields_set | fields.keys())
     object.__setattr__(one, "__pydantic_extra__", None)
     object.__setattr__(one, "__pydantic_private__", None)
     return one
 
 
-def _changed(value: BaseModel, change: Callable[[Place], Any], path: str) -> Any:
+def _without(value: BaseModel) -> Any:
+    return None if isinstance(value, Private) else without_groups(value)
+
+
+def written(data: BaseModel, fill: Callable[[Place], Any], path: str = "") -> Any:
+    """What is written of data, with each group as `fill` gives it; None leaves it out.
+
+    Data without groups are given back as they are: to make and fill models would take as long as
+    all the rest of the sealing.
+    """
+    found: dict[str, Any] | None = None
+    for name, many in ways(type(data)):
+        value = vars(data)[name]
+        if not value:
+            continue
+        here = f"{path}/{name}"
+        if many:
+            filled: Any = [_filled(one, fill, f"{here}/{at}") for at, one in enumerate(value)]
+            if all(map(is_, value, filled)):
+                continue
+        elif (filled := _filled(value, fill, here)) is value:
+            continue
+        if found is None:
+            found = members(data).copy()
+        if filled is None:
+            del found[name]
+        else:
+            found[name] = filled
+    return data if found is None else found
+
+
+def _filled(value: BaseModel, fill: Callable[[Place], Any], path: str) -> Any:
     if isinstance(value, Private):
-        return change(Place(path, value))
-    return with_groups(value, change, path)
+        return fill(Place(path, value))
+    return written(value, fill, path)
 
 
 def texts(group: Private) -> Iterator[tuple[str, PlainText | Sealed]]:

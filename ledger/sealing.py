@@ -19,9 +19,9 @@ randomness is a parameter.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -130,6 +130,10 @@ class Box(NamedTuple):
     content: bytes
 
 
+Salts: TypeAlias = Callable[[str], bytes]
+"""The salts of the digests in one event, by their paths."""
+
+
 class PersonKey:
     """The key of one person, ready for use."""
 
@@ -142,27 +146,21 @@ class PersonKey:
         # Copied for each salt: in half the time that the standard library's takes.
         self._salts = HMAC(both[32:], SHA256())
 
-    def salt(self, event_id: str, path: str) -> bytes:
-        """The salt of the digest at a place."""
-        mac = self._salts.copy()
-        mac.update(f"{event_id}\0{path}".encode())
-        return mac.finalize()
-
-    def seal(
-        self, texts: Mapping[str, str], *, event_id: str, nonce: bytes
-    ) -> tuple[list[str], bytes]:
-        """The digests (hex) of texts by their paths, and the box that holds them.
-
-        `nonce` is twelve fresh random bytes.
-        """
+    def salts(self, event_id: str) -> Salts:
+        """The salts in an event, by their paths; what they share is computed once."""
         event = self._salts.copy()
         event.update(f"{event_id}\0".encode())
-        digests: list[str] = []
-        for path, text in texts.items():
+
+        def salt(path: str) -> bytes:
             mac = event.copy()
             mac.update(path.encode())
-            digests.append(sha256(mac.finalize() + text.encode()).hexdigest())
-        return digests, nonce + self._cipher.encrypt(nonce, orjson.dumps(texts), event_id.encode())
+            return mac.finalize()
+
+        return salt
+
+    def box(self, texts: Mapping[str, str], *, event_id: str, nonce: bytes) -> bytes:
+        """The box of texts by their paths; `nonce` is twelve fresh random bytes."""
+        return nonce + self._cipher.encrypt(nonce, orjson.dumps(texts), event_id.encode())
 
     def open(self, box: bytes, *, event_id: str) -> dict[str, str]:
         """The texts by their paths.

@@ -22,7 +22,7 @@ from ledger.errors import NotAllowed, Words
 from ledger.events import Data, Decision, TargetFields
 from ledger.findings import Bench
 from ledger.identity import Actor
-from ledger.private import with_groups
+from ledger.private import without_groups
 from ledger.proposal import (
     NEEDS_TWO,
     ProposalMade,
@@ -143,7 +143,7 @@ def without_sealed(data: D) -> D:
 
     A commitment holds in its own event only, and the decision names that event as its cause.
     """
-    return with_groups(data, lambda _: None)
+    return without_groups(data)
 
 
 class Breach(NamedTuple):

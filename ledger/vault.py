@@ -4,8 +4,8 @@ A `Ledger` has one (`ledger.vault`), over its database's schema `<schema>_vault`
 role `chengxin_vault` may read, and over a keyring that is not in the database. Without a keyring
 all reads of the log work, and whatever needs a key raises SealingOff. What others use:
 
-- `await seal(events)`: each event with its texts replaced by commitments, and the ciphertexts
-  (`Box`) that go into the log's own transaction with it (`ledger/appender.py`, `Entry.boxes`);
+- `await seal(events)`: what is written of each event's data, commitments in place of texts, and the
+  ciphertexts (`Box`) that go into the log's own transaction with it (`ledger/appender.py`);
 - `open(ids)`: the sealed texts of events, each with the salt that proves it; not of who is on hold;
 - `reference(kind, scope, text)`: the reference that stands for somebody, the same each time;
 - `forget(person)`: a person's key, every ciphertext and reference gone, in one transaction;
@@ -20,7 +20,7 @@ holds: once the row is gone, nobody anywhere opens anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -30,12 +30,13 @@ from ledger.envelope import Event
 from ledger.events import Data
 from ledger.keyring import Keyring
 from ledger.persons import Hand, Persons
-from ledger.private import Place, with_groups
+from ledger.private import Place, written
 from ledger.sealing import (
     NONCE_BYTES,
     Box,
     PersonKey,
     PlainText,
+    Salts,
     digest_of,
 )
 from ledger.traces import Traces
@@ -86,20 +87,20 @@ class Vault:
         ).encode()
         self._forget = f"SELECT texts, names FROM {prefix}forget(%s)".encode()
 
-    async def seal(self, events: Sequence[Event]) -> list[tuple[Event, tuple[Box, ...]]]:
+    async def seal(self, events: Sequence[Event]) -> list[SealedEvent]:
         """Each event as it may be stored, with its ciphertexts.
 
         Raises SealingOff, PersonErased, VaultKeyMissing or Unavailable.
         """
-        found = [_Blank.of(event) for event in events]
-        persons = [group["person"] for one in found for group, _ in one.groups]
+        blanks = [_Blank.of(event) for event in events]
+        persons = [group.person for one in blanks for group in one.groups]
         if not persons:
-            return [(one.event, ()) for one in found]
+            return [SealedEvent(one.event, one.data) for one in blanks]
         named = {person for person in persons if person is not None}
         drawn = persons.count(None)
         while (hand := self.persons.take(named, drawn)) is None:
             await reading(self.persons.make_ready, named, drawn)
-        sealed = [(one.event, self._sealed(one, hand) if one.groups else ()) for one in found]
+        sealed = [SealedEvent(one.event, one.data, self._filled(one, hand)) for one in blanks]
         self.persons.stock_up_soon()
         return sealed
 
@@ -162,67 +163,85 @@ class Vault:
         """Finish what is under way and close every connection."""
         self.persons.close()
 
-    def _sealed(self, one: _Blank, hand: Hand) -> tuple[Box, ...]:
-        """The boxes of an event; its groups are filled in."""
-        plain: dict[str, dict[str, str]] = {}
-        blanks: dict[str, list[dict[str, Any]]] = {}
-        keys = hand.keys
-        for group, given in one.groups:
-            person = group["person"]
+    def _filled(self, one: _Blank, hand: Hand) -> tuple[Box, ...]:
+        """The boxes of an event; its blanks are filled in."""
+        id = one.event.id
+        begun: dict[str, tuple[PersonKey, Salts, dict[str, str]]] = {}
+        for group in one.groups:
+            person = group.person
             if person is None:
                 person, key = hand.new.pop()
-                group["person"], keys[person] = person, key
-            if given:
-                plain.setdefault(person, {}).update(given)
-                blanks.setdefault(person, []).extend(
-                    field["sealed"] for name, field in group.items() if name != "person"
-                )
-        boxes: list[Box] = []
-        for person, written in plain.items():
-            nonce = self._random(NONCE_BYTES)
-            digests, box = keys[person].seal(written, event_id=one.event.id, nonce=nonce)
-            for blank, digest in zip(blanks[person], digests, strict=True):
-                blank["digest"], blank["person"] = digest, person
-            boxes.append(Box(person, box))
-        return tuple(boxes)
+                hand.keys[person] = key
+            if person not in begun:
+                key = hand.keys[person]
+                begun[person] = key, key.salts(id), {}
+            _, salts, texts = begun[person]
+            for name, text in group.fields.items():
+                if name == "person":
+                    group.written[name] = person
+                elif text is not None:
+                    assert isinstance(text, PlainText), "sealed already"
+                    here = f"{group.path}/{name}"
+                    texts[here] = plain = text.text
+                    digest = digest_of(plain, salts(here))
+                    group.written[name] = {"sealed": {"digest": digest, "person": person}}
+        return tuple(
+            [
+                Box(person, key.box(texts, event_id=id, nonce=self._random(NONCE_BYTES)))
+                for person, (key, _, texts) in begun.items()
+                if texts
+            ]
+        )
+
+
+class SealedEvent(NamedTuple):
+    """An event, what is written of its data, and the ciphertexts."""
+
+    event: Event
+    data: Any
+    boxes: tuple[Box, ...] = ()
+
+
+class _Group(NamedTuple):
+    """A group to be filled in: its person, its place, its fields, and what is written of them."""
+
+    person: str | None
+    path: str
+    fields: Mapping[str, Any]
+    written: dict[str, Any]
 
 
 class _Blank(NamedTuple):
-    """An event whose groups are still to be filled in: as its bytes will have them, and the texts.
+    """An event, and its data as they will be written once the groups are filled in.
 
-    Dicts, because models would take as long as all the rest of the sealing. Texts by their paths,
-    in the order of the group's fields.
+    Dicts, because models would take as long as all the rest of the sealing.
     """
 
     event: Event
-    groups: list[tuple[dict[str, Any], dict[str, str]]]
+    data: Any
+    groups: list[_Group]
 
     @classmethod
     def of(cls, event: Event) -> _Blank:
-        """The event, which stays as it is where nothing is to be sealed."""
-        found: list[tuple[dict[str, Any], dict[str, str]]] = []
+        """The event, whose own data stay as they are."""
+        groups: list[_Group] = []
 
         def blank(place: Place) -> dict[str, Any] | None:
             path, group = place
-            written: dict[str, Any] = {"person": group.person}
-            given: dict[str, str] = {}
-            for name, text in vars(group).items():
-                if text is not None and name != "person":
-                    assert isinstance(text, PlainText), "sealed already"
-                    given[f"{path}/{name}"] = text.text
-                    written[name] = {"sealed": {}}
-            if group.person is None and not given:
+            fields = vars(group)
+            if not any(fields.values()):
                 return None
-            found.append((written, given))
-            return written
+            found: dict[str, Any] = {}
+            groups.append(_Group(fields["person"], path, fields, found))
+            return found
 
-        data = with_groups(event.data, blank)
-        return cls(event if data is event.data else event.with_data(data), found)
+        return cls(event, written(event.data, blank), groups)
 
 
 def _opened(key: PersonKey, *, event_id: str, person: str, box: bytes) -> Iterator[Opened]:
+    salts = key.salts(event_id)
     try:
         for path, text in key.open(box, event_id=event_id).items():
-            yield Opened(path, person, text, key.salt(event_id, path))
+            yield Opened(path, person, text, salts(path))
     except ValueError as error:
         raise SealBroken(path="*", event=event_id) from error

@@ -16,6 +16,8 @@ ROLES = (SERVICE_ROLE, READER_ROLE, VAULT_ROLE, KEYMAKER_ROLE)
 SCHEMAS = ("ledger", "ledger_vault", "scores_1", "disclosure_1", "intake", "apikeys")
 
 # Table: what may be done. `select` is the whole row, `update` or `update(columns)`.
+MOVED = {"update(box)", "update(digest)", "update(epoch)"}
+"""What a rotation changes of what is found again."""
 TABLES: dict[str, dict[str, set[str]]] = {
     SERVICE_ROLE: {
         "ledger.chengxin_events": {"select"},
@@ -59,8 +61,8 @@ TABLES: dict[str, dict[str, set[str]]] = {
             *("select", "insert", "update(epoch)", "update(wrapped)")
         },
         "ledger_vault.chengxin_sealed": {"select"},
-        "ledger_vault.chengxin_references": {"select", "insert", "update(person)"},
-        "ledger_vault.chengxin_marks": {"select", "insert"},
+        "ledger_vault.chengxin_references": {"select", "insert", "update(person)", *MOVED},
+        "ledger_vault.chengxin_marks": {"select", "insert", *MOVED},
         "ledger_vault.chengxin_marked": {"select", "update(position)"},
     },
     KEYMAKER_ROLE: {"apikeys.keys": {"select", "insert", "update(revoked_at)"}},

@@ -51,8 +51,7 @@ def box_of(content: Content, key: PersonKey, *, person: str, digest: str, nonce:
         "answers": [dict(one) for one in content.answers],
     }
     text = orjson.dumps(written).decode()
-    _, box = key.seal({digest: text}, event_id=person, nonce=nonce)
-    return box
+    return key.box({digest: text}, event_id=person, nonce=nonce)
 
 
 def opened(box: bytes, key: PersonKey, *, person: str, digest: str) -> Content:

@@ -6,7 +6,6 @@ The desk decides each command on the state that the rows before it would have le
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,11 +15,11 @@ from ledger.envelope import Event, new_id, new_nonce
 from ledger.events import RULEBOOK_STREAM, LedgerOpened, Purpose
 from ledger.identity import Actor
 from ledger.parameters import Answer
-from ledger.private import Place, Private, texts, with_groups
+from ledger.private import Place, Private, texts, written
 from ledger.rulebook import first_rulebook
-from ledger.sealing import Box, Commitment, Sealed
+from ledger.sealing import Commitment, Sealed
 from ledger.store import Ledger, Stored
-from ledger.vault import Vault
+from ledger.vault import SealedEvent, Vault
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
@@ -53,9 +52,9 @@ class RehearsedVault(Vault):
         # No connection, no keys: nothing of the real vault is set up.
         pass
 
-    async def seal(self, events: Sequence[Event]) -> list[tuple[Event, tuple[Box, ...]]]:
+    async def seal(self, events: Sequence[Event]) -> list[SealedEvent]:
         """Empty commitments in the place of texts."""
-        return [(replace(one, data=with_groups(one.data, _unsealed)), ()) for one in events]
+        return [SealedEvent(one, written(one.data, _unsealed)) for one in events]
 
     def reference(self, kind: str, scope: str, text: str) -> str:
         """One that stands for nobody."""
