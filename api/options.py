@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Coroutine, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from api.settings import PREFIX, Settings
 from api.terminal import USAGE, fail, words
 from ledger.docket import Docket
-from ledger.keyring import FileKeyring
+from ledger.keyring import FileKeyring, Keyring
 from ledger.store import system_clock
 
 OPERATOR = "OPERATOR"
@@ -72,10 +73,25 @@ def collect_rarely() -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
-def keyring_of(settings: Settings) -> FileKeyring | None:
-    """The vault's keys; None where no folder of keys is named. Raises KeyFileError."""
+def keyring_of(settings: Settings) -> Keyring | None:
+    """The vault's keys; None where no folder of keys is named. Raises KeyFileError.
+
+    Ends the command where another keyring is named and there is none of that name.
+    """
     folder = settings.keys()
-    return None if folder is None else FileKeyring(folder)
+    if folder is None:
+        return None
+    if settings.keyring is None:
+        return FileKeyring(folder)
+    module, _, factory = settings.keyring.partition(":")
+    try:
+        keyring = getattr(import_module(module), factory)(folder)
+    except (ImportError, AttributeError) as error:
+        fail(USAGE, f"{PREFIX}KEYRING: {error}")
+    if not isinstance(keyring, Keyring):
+        en = f"{PREFIX}KEYRING: what {settings.keyring} makes is no keyring"
+        fail(USAGE, words(en, f"{PREFIX}KEYRING：{settings.keyring} 给出的不是密钥环"))
+    return keyring
 
 
 def docket_of(settings: Settings) -> Docket | None:

@@ -42,6 +42,12 @@ class Settings(BaseSettings):
         description="The folder of the token key and the idempotency key, private to this user;"
         " unset: `keys` in `data_dir`, and with `database_url` none: tokens are then refused.",
     )
+    keyring: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
+        description="What keeps the vault's keys instead of the file in the key folder, as"
+        " `package.module:factory`; the factory is given that folder.",
+    )
     key_epoch_days: Annotated[int, Field(ge=1, le=3650)] = Field(
         default=90,
         description="How many days a vault key wraps the keys of persons before the next one does.",

@@ -5,7 +5,8 @@ wraps the living anew. So it goes with the traces by which a text is found (`led
 nothing is of an older epoch, and the last backup from its time is gone, its key is destroyed: with
 it goes what an old backup still held of the erased, and any way to look for them in it.
 
-`Keyring` is all the vault asks for, so that a key service can take the place of the file. The file
+`Keyring` is all the vault asks for, so that a key service can take the place of the file
+(`CHENGXIN_KEYRING`). The file
 (`vault-keys.json` in the key folder, mode 0600) is replaced whole; several processes may share it:
 each reads it again when it has changed.
 """
@@ -21,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -55,8 +56,13 @@ class Epoch:
     destroyed_on: date | None = None
 
 
+@runtime_checkable
 class Keyring(Protocol):
-    """Wraps and unwraps the keys of persons, and makes traces of what must be found again."""
+    """Wraps and unwraps the keys of persons, and makes traces of what must be found again.
+
+    Used by many threads. What it must promise is in `docs/operations.md`. Everything here may raise
+    Unavailable; nothing is lost then.
+    """
 
     def epochs(self) -> Sequence[Epoch]:
         """Every epoch there ever was, in order; the last one is in use. Empty: none was begun.
