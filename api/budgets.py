@@ -16,6 +16,7 @@ from math import ceil
 from typing import NamedTuple
 
 from api.doorrefusals import TooManyRequests
+from api.headers import Headers
 from ledger.errors import Words
 
 SPEND = "chengxin.spend"
@@ -106,6 +107,7 @@ class Purse:
     def __init__(self, name: str, budget: Budget, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that never fall."""
         self.name, self.budget = name, budget
+        self.policy = f'"{name}";q={budget.requests};w={budget.seconds}'
         self._clock = clock
         self._interval = budget.seconds / budget.requests
         # A hair more than the budget, so that rounding never takes a request from it.
@@ -134,6 +136,12 @@ class Purse:
         left = self._whole_at.get(caller, now) - now + self._interval
         return self._refusal(left - self.budget.seconds) if left > self._span else None
 
+    def left(self, caller: str) -> tuple[int, int]:
+        """How many requests are left to a caller, and in how many seconds the budget is whole."""
+        now = self._clock()
+        until_whole = max(self._whole_at.get(caller, now) - now, 0.0)
+        return int((self._span - until_whole) / self._interval), ceil(until_whole)
+
     def give_back(self, caller: str) -> None:
         """Take a request back that was counted."""
         if caller in self._whole_at:
@@ -153,7 +161,7 @@ class Purse:
 class Account:
     """What one request takes from which purse, on its way through the door."""
 
-    __slots__ = ("_caller", "_kind", "_purses", "_shown", "_taken")
+    __slots__ = ("_caller", "_kind", "_purses", "_shown", "_spent", "_taken")
 
     def __init__(
         self, purses: Mapping[str, Purse], kind: Kind, caller: str, *, shown: bool
@@ -163,6 +171,7 @@ class Account:
         self._shown = shown and kind.bearer is not None
         # Whoever shows a token is not held to what strangers of his address have spent.
         self._taken: str | None = f"{caller} shown" if self._shown else caller
+        self._spent: tuple[Purse, str] | None = None
 
     def open(self) -> TooManyRequests | None:
         """Count the request as a stranger's; why it may not go on, if it may not."""
@@ -171,7 +180,8 @@ class Account:
         if self._shown and (refused := self._purses[REFUSED].spent(self._caller)) is not None:
             return refused
         assert self._taken is not None
-        return self._purses[self._kind.stranger].spend(self._taken)
+        self._spent = self._purses[self._kind.stranger], self._taken
+        return self._spent[0].spend(self._taken)
 
     def known(self, reference: str) -> None:
         """Count it for a good token's reference instead, once. Raises TooManyRequests."""
@@ -179,9 +189,21 @@ class Account:
             return
         self._purses[self._kind.stranger].give_back(self._taken)
         self._taken = None
-        refused = self._purses[self._kind.bearer].spend(reference)
+        self._spent = self._purses[self._kind.bearer], reference
+        refused = self._spent[0].spend(reference)
         if refused is not None:
             raise refused
+
+    def headers(self) -> Headers:
+        """What is left to the caller, in the words of draft-ietf-httpapi-ratelimit-headers-10."""
+        if self._spent is None:
+            return []
+        purse, caller = self._spent
+        left, seconds = purse.left(caller)
+        return [
+            (b"ratelimit-policy", purse.policy.encode()),
+            (b"ratelimit", b'"%b";r=%d;t=%d' % (purse.name.encode(), left, seconds)),
+        ]
 
     def closed(self, status: int) -> None:
         """Count a token that was refused."""

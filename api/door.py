@@ -103,7 +103,7 @@ class Door:
         visit = Visit(scope, receive, send, id, self._headers[bool(shown), caller.secure] + shown)
         if method == "HEAD":
             scope = {**scope, "method": "GET"}
-        account = self._account(scope, head, caller)
+        account = visit.account = self._account(scope, head, caller)
         try:
             refusal = self._turned_away(scope, head)
             if refusal is None and account is not None:
@@ -196,7 +196,7 @@ class Head:
 class Visit:
     """One request on its way through the door. `status` is 0 until the answer has begun."""
 
-    __slots__ = ("_headers", "_receive", "_send", "id", "scope", "status")
+    __slots__ = ("_headers", "_receive", "_send", "account", "id", "scope", "status")
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, id: str, headers: Headers
@@ -204,6 +204,7 @@ class Visit:
         self.scope, self._receive, self._send = scope, receive, send
         self.id = id
         self.status = 0
+        self.account: Account | None = None
         self._headers = headers
 
     async def send(self, message: Message) -> None:
@@ -213,7 +214,8 @@ class Visit:
             headers = message["headers"]
             named = {name for name, _ in headers}
             headers = [*headers, (b"x-request-id", self.id.encode())]
-            headers += [header for header in self._headers if header[0] not in named]
+            ours = self._headers if self.account is None else self._headers + self.account.headers()
+            headers += [header for header in ours if header[0] not in named]
             message = {**message, "headers": headers}
         elif self.scope["method"] == "HEAD" and message.get("more_body", False):
             # The head is all there is to say; whoever makes the rest is told that nobody listens.

@@ -12,7 +12,7 @@ from fastapi import Response
 from psycopg_pool import PoolTimeout
 
 from api import openapi
-from api.intake.quarantine import Waiting, waiting_of
+from api.intake.backlog import Waiting, waiting_of
 from api.problems import AWAY
 from api.query import Operation
 from api.replies import reply

@@ -22,7 +22,8 @@ SHARED: Headers = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"Allow, Content-Language, ETag, Link, Retry-After, X-Request-Id",
+        b"Allow, Content-Language, ETag, Link, RateLimit, RateLimit-Policy, Retry-After,"
+        b" X-Request-Id",
     ),
 ]
 PREFLIGHT: Headers = [

@@ -62,7 +62,8 @@ def list_rows(
     """`chengxin quarantine list`."""
     looker = looking(ROLE, ref)
     with office_of(data_dir) as office:
-        from api.intake.quarantine import Quarantine, waiting_of
+        from api.intake.backlog import waiting_of
+        from api.intake.quarantine import Quarantine
         from api.quarantine_json import shown
 
         ledger = office.ledger

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from api.intake.quarantine import Waiting, waiting_of
+from api.intake.backlog import Waiting, waiting_of
 from ledger.store import Ledger
 from projections.runner import Status, follower_name, progress_of
 

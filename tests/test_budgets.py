@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from math import ceil
 from typing import Any
 
 import pytest
@@ -12,7 +13,19 @@ from pydantic import ValidationError
 from starlette.routing import Route
 
 from api import budgets
-from api.budgets import BUDGETS, COMPLAINT, FREE, IMPORT, PAGE, READ, WRITE, Kind, kind_of
+from api.budgets import (
+    BUDGETS,
+    COMPLAINT,
+    FREE,
+    IMPORT,
+    PAGE,
+    READ,
+    WRITE,
+    Budget,
+    Kind,
+    Purse,
+    kind_of,
+)
 from api.front import Front, networks_of
 from api.person_routes import ACTS as OF_PERSONS
 from api.quarantine_routes import ACTS
@@ -310,6 +323,52 @@ def test_strangers_are_counted_by_their_address(few: Served) -> None:
     assert few.get("/healthz", x_forwarded_for="198.51.100.4").status_code == 200
     assert few.get("/v1/ledger", x_forwarded_for="198.51.100.5").status_code == 200
     assert few.get("/v1/ledger").status_code == 200
+
+
+def test_every_answer_that_is_counted_says_what_is_left(
+    start: Callable[..., AbstractContextManager[Served]],
+) -> None:
+    """Also an error, a copy that is still good, and whoever shows a token."""
+    caller = {"X-Forwarded-For": "198.51.100.77"}
+    # So slow to fill up that nothing of it comes back meanwhile.
+    slow = "public=5/99999, reads=7/99999"
+    with start(budgets=slow, trusted_proxies="127.0.0.1") as served:
+
+        def left(path: str, by: str = "public", **headers: str) -> int:
+            answer = served.client.get(path, headers=caller | headers)
+            quota = {"public": 5, "reads": 7}[by]
+            assert answer.headers["ratelimit-policy"] == f'"{by}";q={quota};w=99999'
+            told = answer.headers["ratelimit"]
+            found = re.fullmatch(rf'"{by}";r=([0-9]+);t=[1-9][0-9]*', told)
+            assert found is not None, told
+            return int(found[1])
+
+        assert left("/v1/ledger") == 4
+        tag = served.get("/v1/ledger").headers["etag"]
+        assert left("/v1/ledger", **{"If-None-Match": tag}) == 3
+        assert left("/nix") == 2
+        token = served.bearer("auditor")
+        path = f"/v1/providers/{given.PROVIDER}/score"
+        assert [left(path, "reads", **token) for _ in range(2)] == [6, 5]
+        # Strangers of the same address have what they had.
+        assert left("/v1/ledger") == 1
+        # What is not counted says nothing.
+        assert "ratelimit" not in served.client.get("/healthz", headers=caller).headers
+
+
+def test_what_is_left_is_what_can_be_spent() -> None:
+    ticks = 100.0
+    purse = Purse("public", Budget(7, 60, "address", BUDGETS["public"].what), lambda: ticks)
+    assert purse.left("x") == (7, 0)
+    for spent in range(1, 8):
+        assert purse.spend("x") is None
+        assert purse.left("x") == (7 - spent, ceil(spent * 60 / 7 - 1e-9))
+    assert purse.spend("x") is not None
+    assert purse.left("x") == (0, 60)
+    ticks += 9
+    assert purse.left("x")[0] == 1
+    assert purse.spend("x") is None
+    assert purse.spend("x") is not None
 
 
 def test_a_slash_64_is_one_caller(few: Served) -> None:

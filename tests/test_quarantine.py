@@ -12,11 +12,12 @@ from hashlib import sha256
 import psycopg
 import pytest
 
+from api.intake.backlog import Waiting, waiting_of
 from api.intake.correction import read_again
 from api.intake.holding import Holding
 from api.intake.imports import Import
 from api.intake.mapping import Importing, mapping_of
-from api.intake.quarantine import Entry, Quarantine, Waiting, waiting_of
+from api.intake.quarantine import Entry, Quarantine
 from api.intake.rehearsal import Rehearsal
 from api.intake.rows import Problem, Row, Unread
 from api.intake.tally import Account, Issue, Outcome, Tally
@@ -782,7 +783,7 @@ def test_an_import_settles_no_row_that_a_person_has_to_himself(
         return bool(office.ledger.rows(locks))
 
     async def at_once() -> Tally:
-        async with office.quarantine.alone(id):
+        async with office.quarantine.alone(id, given.REGISTRAR.organisation):
             rows = importing.rows(csv_file(HEADER + GOOD + DOUBLE))
             task = asyncio.create_task(work.run(rows))
             while not (task.done() or await asyncio.to_thread(waited)):  # noqa: ASYNC110 none there

@@ -19,10 +19,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from api import readiness
+from api.intake.backlog import waiting_of
 from api.intake.holding import Holding
 from api.intake.imports import Import
 from api.intake.mapping import mapping_of
-from api.intake.quarantine import Quarantine, waiting_of
+from api.intake.quarantine import Quarantine
 from api.intake.tally import Account
 from api.quarantine_json import QuarantinedRowInFull, QuarantinedRows, RowAccepted
 from ledger.database import Database
@@ -184,6 +185,24 @@ def test_another_organisations_row_is_as_one_that_is_not_there(
             problem(one, 404, "unknown-row")["detail"].replace(str(id), "N") for one in answered
         ]
     assert told[:4] == told[4:]
+
+
+def test_nobody_waits_for_anothers_row_or_keeps_it_from_its_officers(
+    served: Served, two: tuple[int, int]
+) -> None:
+    headers = {"Authorization": f"Bearer {served.token('registrar', 'CN-REG-2')}"}
+    lock = f"chengxin quarantine {two[0]}"
+    with psycopg.connect(served.ledger.database.conninfo, autocommit=True) as other:
+        # Its officer is at work on it.
+        other.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock])
+        for what, more in (
+            ("correction", {"set": {"x": "y"}}),
+            ("acceptance", {}),
+            ("rejection", {}),
+        ):
+            sent = {"why": WHY} | more
+            answer = served.client.post(f"{ROWS}/{two[0]}/{what}", json=sent, headers=headers)
+            problem(answer, 404, "unknown-row")
 
 
 @pytest.mark.parametrize(

@@ -236,8 +236,9 @@ def waiting_rows(ledger: Ledger) -> int:
 
 
 def test_restored_without_its_keys_it_says_so(
-    office: Office, clock: Clock, tmp_path: Path, run: Run
+    office: Office, clock: Clock, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("api.intake.patience.PATIENCE_SECONDS", 0.3)
     office.take()
     with new_ledger(office.ledger.database, clock, tmp_path / "other") as other:
         with pytest.raises(VaultKeyMissing):

@@ -17,11 +17,12 @@ import orjson
 import pytest
 
 from api.intake import quarantine
+from api.intake.backlog import waiting_of
 from api.intake.csvfile import CsvFile
 from api.intake.holding import Holding
 from api.intake.imports import Import
 from api.intake.mapping import load_mapping
-from api.intake.quarantine import Quarantine, waiting_of
+from api.intake.quarantine import Quarantine
 from api.intake.tally import Account, Issue, Tally
 from api.intake.verdict import Verdicts
 from api.refusals import RowNotUnderstood

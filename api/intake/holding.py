@@ -170,7 +170,7 @@ class Holding:
     @asynccontextmanager
     async def alone(self, id: int) -> AsyncIterator[tuple[Connection, Kept]]:
         """A row to oneself, and how it stands: no person decides it meanwhile."""
-        async with self.quarantine.alone(id) as connection:
+        async with self.quarantine.alone(id, self.actor.organisation) as connection:
             found = await (await connection.execute(STANDING, [id])).fetchone()
             assert found is not None, "no row ever goes away"
             yield connection, Kept(*found)

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -32,7 +32,7 @@ from api.intake.content import (
 )
 from api.intake.recipe import Recipe
 from api.intake.rows import Problem, Proof
-from ledger.calendar import local_day
+from api.refusals import UnknownRow
 from ledger.database import reading
 from ledger.errors import OutcomeUnknown, Unavailable, Words
 from ledger.identity import Actor
@@ -84,6 +84,7 @@ ONE = (
     f" FROM {SCHEMA}.rows JOIN {SCHEMA}.recipes ON digest = recipe WHERE id = %s"
     " AND organisation = coalesce(%s, organisation)"
 ).encode()
+OWNED = f"SELECT FROM {SCHEMA}.rows WHERE id = %s AND organisation = %s".encode()
 HISTORY = (
     "SELECT at, what, organisation, role, ref, why, corrections, positions"
     f" FROM {SCHEMA}.steps WHERE row_id = %s ORDER BY number"
@@ -91,9 +92,6 @@ HISTORY = (
 LAST_STEP = (
     f"SELECT what FROM {SCHEMA}.steps WHERE row_id = %s AND what <> 'reread'"
     " ORDER BY number DESC LIMIT 1"
-).encode()
-WAITING = (
-    f"SELECT count(*), min(quarantined_at) FROM {SCHEMA}.rows WHERE state = 'waiting'"
 ).encode()
 CHANGE = (
     f"UPDATE {SCHEMA}.rows"
@@ -105,13 +103,6 @@ STEP = (
     " SELECT %s, count(*) + 1, %s, %s, %s, %s, %s, %s, %s::json, %s::bigint[]"
     f" FROM {SCHEMA}.steps WHERE row_id = %s"
 ).encode()
-
-
-class Waiting(NamedTuple):
-    """How many rows wait for a person, and since which day (Asia/Shanghai) the oldest does."""
-
-    rows: int
-    oldest_on: date | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +153,6 @@ class Step(NamedTuple):
     why: str
     corrections: Mapping[str, str | None]
     positions: Sequence[int]
-
-
-def waiting_of(ledger: Ledger) -> Waiting:
-    """What waits in the ledger's quarantine. Raises psycopg.Error."""
-    [(rows, oldest)] = ledger.rows(WAITING)
-    return Waiting(rows, None if oldest is None else local_day(oldest))
 
 
 class Quarantine:
@@ -221,13 +206,15 @@ class Quarantine:
         return self.ledger.vault.persons.living(persons)
 
     @asynccontextmanager
-    async def alone(self, id: int) -> AsyncIterator[Connection]:
-        """A connection that has a row to itself, whichever process the others are in.
+    async def alone(self, id: int, of: str) -> AsyncIterator[Connection]:
+        """A connection that has an organisation's row to itself, whichever process others are in.
 
-        It is free again when the block ends, and when this process does. Raises Unavailable when
-        somebody else has it for ten seconds.
+        It is free again when the block ends, and when this process does. Raises UnknownRow before
+        it waits for another's row or keeps it from its officers; Unavailable after ten seconds.
         """
         async with self.connected() as connection:
+            if await (await connection.execute(OWNED, [id, of])).fetchone() is None:
+                raise UnknownRow(row=id)
             lock = f"chengxin quarantine {id}"
             await connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock])
             yield connection

@@ -91,7 +91,7 @@ class Verdicts:
     async def _correct(
         self, id: int, actor: Actor, corrections: Mapping[str, str], why: str
     ) -> Held:
-        async with self._quarantine.alone(id) as connection:
+        async with self._quarantine.alone(id, actor.organisation) as connection:
             held = await self._open(connection, id, actor)
             unknown = [name for name in corrections if name not in held.cells]
             known = correctable(held) if unknown else []
@@ -108,7 +108,7 @@ class Verdicts:
             return await self._quarantine.take(connection, held, step, problems=left)
 
     async def _accept(self, id: int, actor: Actor, why: str) -> Accepted:
-        async with self._quarantine.alone(id) as connection:
+        async with self._quarantine.alone(id, actor.organisation) as connection:
             held = await self._mine(connection, id, actor)
             if held.state == "accepted":
                 return Accepted(await self._receipts(held.positions), repeated=True)
@@ -133,7 +133,7 @@ class Verdicts:
             return Accepted(await self._receipts(positions), repeated=False)
 
     async def _reject(self, id: int, actor: Actor, why: str) -> Held:
-        async with self._quarantine.alone(id) as connection:
+        async with self._quarantine.alone(id, actor.organisation) as connection:
             held = await self._mine(connection, id, actor)
             if held.state == "rejected":
                 return held

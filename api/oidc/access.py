@@ -8,6 +8,7 @@ answer and no log line.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -66,6 +67,9 @@ class Access:
         self._clock = clock
         self._now = monotonic
         self._verified: OrderedDict[str, tuple[Claims, float]] = OrderedDict()
+        # Who is erased is told by another thread.
+        self._changing = threading.Lock()
+        self._changes = 0
 
     @property
     def names(self) -> list[str]:
@@ -91,22 +95,40 @@ class Access:
         kid = parts.header.get("kid")
         if kid is not None and not isinstance(kid, str):
             raise unadmitted.TokenMalformed
-        key = await self._keys[issuer.issuer].find(kid, algorithm)
-        check_signature(parts, algorithm, key)
-        claims = await self._claims(issuer, parts.claims)
-        self._verified[token] = claims, self._now() + KNOWN_SECONDS
-        if len(self._verified) > MAX_CACHED_TOKENS:
-            self._verified.popitem(last=False)
-        return claims
+        while True:
+            changes = self._changes
+            key = await self._keys[issuer.issuer].find(kid, algorithm)
+            check_signature(parts, algorithm, key)
+            claims = await self._claims(issuer, parts.claims)
+            if self._remember(token, claims, changes):
+                return claims
+
+    def _remember(self, token: str, claims: Claims, changes: int) -> bool:
+        """Believe a token from now on; not where its key or its bearer's reference may be gone
+        since it was looked up."""
+        with self._changing:
+            if changes != self._changes:
+                return False
+            self._verified[token] = claims, self._now() + KNOWN_SECONDS
+            if len(self._verified) > MAX_CACHED_TOKENS:
+                self._verified.popitem(last=False)
+            return True
 
     def forget(self) -> None:
-        """Forget all bearers: a reference was erased."""
-        self._verified.clear()
+        """Forget all bearers: a reference was erased. From any thread."""
+        with self._changing:
+            self._changes += 1
+            self._verified = OrderedDict()
 
     def _drop(self, issuer: str) -> None:
-        gone = [one for one, (claims, _) in self._verified.items() if claims.issuer == issuer]
-        for token in gone:
-            del self._verified[token]
+        """Forget what an issuer's keys had signed."""
+        with self._changing:
+            self._changes += 1
+            self._verified = OrderedDict(
+                (token, known)
+                for token, known in self._verified.items()
+                if known[0].issuer != issuer
+            )
 
     async def _claims(self, issuer: Issuer, given: dict[str, Any]) -> Claims:
         audience = given.get("aud")
