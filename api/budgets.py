@@ -140,7 +140,7 @@ class Purse:
         """How many requests are left to a caller, and in how many seconds the budget is whole."""
         now = self._clock()
         until_whole = max(self._whole_at.get(caller, now) - now, 0.0)
-        return int((self._span - until_whole) / self._interval), ceil(until_whole)
+        return int((self._span - until_whole) / self._interval), ceil(until_whole - 1e-6)
 
     def give_back(self, caller: str) -> None:
         """Take a request back that was counted."""

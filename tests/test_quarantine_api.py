@@ -443,7 +443,9 @@ def test_each_step_on_the_command_line_in_a_process_of_its_own(
     shown = chengxin("quarantine", "show", 2)
     assert "[not-in-table]  (--set penalty.family=…)" in shown.stdout.decode()
     accepted = chengxin("quarantine", "accept", 1, *org)
-    assert (accepted.returncode, accepted.stderr) == (0, b"Accepted, at 3.\n")
+    # The registration and the penalty, after the records of who looked.
+    [event] = [one for one in opened.read(0, 100) if b"penalty.imposed" in one.state]
+    assert (accepted.returncode, accepted.stderr) == (0, b"Accepted, at %d.\n" % event.position)
     again = chengxin("quarantine", "accept", 1, *org, "--json")
     assert orjson.loads(again.stdout)["repeated"] is True
     refused = chengxin("quarantine", "accept", 2, *org)
