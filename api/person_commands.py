@@ -189,6 +189,7 @@ def _show(office: Office, standing: Standing, *, as_json: bool) -> None:
         book=office.erasures.book(),
         epochs=office.erasures.epochs(),
         terms=terms_of(office.settings),
+        today=office.erasures.today(),
     )
     if as_json:
         put_json(found)

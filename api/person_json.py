@@ -16,7 +16,7 @@ from ledger.fields import PUBLISHED, Code, Reference, clean
 from ledger.identity import Ref
 from ledger.keyring import Epoch
 from ledger.privacy import Ground
-from ledger.rotation import Terms
+from ledger.rotation import Terms, last_key_dies_on
 from ledger.rulebook import Rulebook
 
 MAX_SOUGHT_CHARACTERS = 200
@@ -88,22 +88,13 @@ MODELS: tuple[type[BaseModel], ...] = (PersonRequest, PersonSearch, PersonsFound
 """What the routes of persons take and give, for the published schema."""
 
 
-def backups_end_on(epochs: Sequence[Epoch], terms: Terms, number: int | None) -> date | None:
-    """The day on which the key of an epoch is destroyed, or was; None: of the newest one.
-
-    With it goes whatever old backup, replica or archived WAL still holds of what it wrapped.
-    """
-    known = {one.number: one for one in epochs}
-    epoch = known.get(number or max(known, default=0))
-    return None if epoch is None else terms.dies_on(epoch)
-
-
 def shown(
-    standing: Standing, *, book: Rulebook, epochs: Sequence[Epoch], terms: Terms
+    standing: Standing, *, book: Rulebook, epochs: Sequence[Epoch], terms: Terms, today: date
 ) -> dict[str, Any]:
     """A standing as it is answered."""
-    tombstone = standing.tombstone
-    ends = None if tombstone is None else backups_end_on(epochs, terms, tombstone.last_epoch)
+    tombstone, ends = standing.tombstone, None
+    if tombstone is not None and standing.on is not None:
+        ends = last_key_dies_on(epochs, terms, erased_on=standing.on, today=today)
     privacy = book.privacy
     ground = _ground(standing.ground, privacy.grounds if privacy else {})
     basis = _ground(standing.basis, privacy.retentions if privacy else {})

@@ -183,7 +183,10 @@ class PersonRoutes:
             standing = act()
             epochs = self._erasures.epochs()
             book = self._erasures.book()
-            return standing, shown(standing, book=book, epochs=epochs, terms=self._terms)
+            today = self._erasures.today()
+            return standing, shown(
+                standing, book=book, epochs=epochs, terms=self._terms, today=today
+            )
 
         standing, content = await _writing(done)
         answer = reply(content, claims.reader)

@@ -161,6 +161,7 @@ TITLES: dict[str, Title] = OF_PROPOSALS | {
     "event-too-large": _title("Event too large", "事件过大", MEND),
     "person-erased": _title("Person erased", "人员资料已删除", NOTHING),
     "not-the-counterparty": _title("Not the counterparty", "并非合同相对方", MEND),
+    "not-your-person": _title("Not your person", "非本机构所编人员", MEND),
     "unknown-person": _title(
         "Unknown person",
         "人员不存在",

@@ -11,7 +11,7 @@ import unicodedata
 
 from ledger.errors import CounterpartyMissing
 from ledger.events import ContractCompleted, Data
-from ledger.private import changed
+from ledger.private import changed, groups
 from ledger.sealing import PlainText
 from ledger.vault_errors import NotTheCounterparty
 
@@ -26,6 +26,14 @@ def client_to_refer_to(command: Data) -> str | None:
     if not isinstance(name, PlainText):
         return None
     return " ".join(unicodedata.normalize("NFKC", name.text).casefold().split())
+
+
+def persons_named(command: Data) -> set[str]:
+    """The references under which a command asks for something to be sealed."""
+    named = {place.group.person for place in groups(command)}
+    if isinstance(command, ContractCompleted) and command.agreement is not None:
+        named.add(command.counterparty)
+    return {one for one in named if one is not None}
 
 
 def with_counterparty(command: ContractCompleted) -> ContractCompleted:

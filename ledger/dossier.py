@@ -16,14 +16,10 @@ ACTOR = "actor"
 
 
 class Tombstone(NamedTuple):
-    """What is left of an erased person: when, how many events of each type held something sealed.
-
-    `last_epoch`: under whose key the person's key was wrapped at last; None: it never had one here.
-    """
+    """What is left of an erased person: since when; how many events of each type held a text."""
 
     erased_at: datetime
     held: Mapping[str, int]
-    last_epoch: int | None
 
 
 class Dossiers:
@@ -38,8 +34,7 @@ class Dossiers:
             f"SELECT FROM {prefix}references WHERE person = %s AND kind = '{ACTOR}'".encode()
         )
         self._tombstone = (
-            f"SELECT erased_at, held, last_epoch FROM {prefix}persons"
-            " WHERE person = %s AND wrapped IS NULL"
+            f"SELECT erased_at, held FROM {prefix}persons WHERE person = %s AND wrapped IS NULL"
         ).encode()
         self._not_forgotten = (
             f"SELECT asked.person FROM unnest(%s::uuid[]) AS asked (person)"

@@ -159,6 +159,10 @@ class Erasures:
         """The rulebook of today. Raises LedgerNotOpened or Unavailable."""
         return self._log.book()
 
+    def today(self) -> date:
+        """The day that counts."""
+        return self._log.today()
+
     def epochs(self) -> Sequence[Epoch]:
         """The epochs of the vault's keys. Raises SealingOff."""
         return self._ledger.vault.persons.keyring.epochs()

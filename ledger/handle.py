@@ -89,7 +89,7 @@ class Desk:
     ) -> Receipt:
         """Handle a command, its provider's `registration` just before it. Raises LedgerError."""
         identifier = parse_identifier(identifier)
-        command = await self.ledger.vault.referring(identifier, command)
+        command = await self.ledger.vault.referring(identifier, command, actor)
         commands = [command] if registration is None else [registration, command]
         decides = self._decides(commands, await self.rulebooks(), actor)
         if isinstance(command, Verdict):
@@ -105,7 +105,8 @@ class Desk:
         Where several belong together, all are tried before the first is recorded.
         """
         kept = self._keep(parse_identifier(identifier))
-        commands = [await self.ledger.vault.referring(identifier, one) for one in commands]
+        refer = self.ledger.vault.referring
+        commands = [await refer(identifier, one, actor) for one in commands]
         decides = self._decides(commands, await self.rulebooks(), actor)
         intent = Intent(decides, actor, identifier)
         async with kept.queue:

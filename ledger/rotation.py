@@ -11,7 +11,7 @@ nothing. Knows days and no tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 
@@ -40,10 +40,25 @@ class Terms:
         retired = epoch.retired_on or self.ends_on(epoch)
         return epoch.destroyed_on or retired + timedelta(days=self.backup_days + 1)
 
+    def over_on(self, epoch: Epoch, today: date) -> date:
+        """The day from which the key opens nothing, as far as that can be promised today."""
+        if epoch.destroyed_on is not None:
+            return epoch.destroyed_on
+        if epoch.retired_on is None and self.ends_on(epoch) < today:
+            epoch = replace(epoch, retired_on=today)
+        return max(self.dies_on(epoch), today)
 
-def last_key_dies_on(epochs: Sequence[Epoch], terms: Terms) -> date | None:
-    """The day from which no backup opens anything of whoever is erased today."""
-    days = [terms.dies_on(one) for one in epochs if one.destroyed_on is None]
+
+def last_key_dies_on(
+    epochs: Sequence[Epoch], terms: Terms, *, erased_on: date, today: date
+) -> date | None:
+    """The day from which no backup opens anything of somebody; None where there never was a key.
+
+    Every epoch that had begun by the erasure counts: some backup may hold the person's key as it
+    was wrapped under any of them, whichever database was put back since. What is overdue (nobody
+    rotated, or destroyed) is not over.
+    """
+    days = [terms.over_on(one, today) for one in epochs if one.made_on <= erased_on]
     return max(days, default=None)
 
 

@@ -24,12 +24,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ledger.counterparty import KIND, client_to_refer_to
+from ledger.counterparty import KIND, client_to_refer_to, persons_named
 from ledger.database import Database, reading
 from ledger.envelope import Event
 from ledger.events import Data
+from ledger.identity import Actor
 from ledger.keyring import Keyring
-from ledger.persons import Hand, Persons
+from ledger.persons import MAX_KEYS, Hand, Persons
 from ledger.private import Place, written
 from ledger.sealing import (
     NONCE_BYTES,
@@ -40,7 +41,7 @@ from ledger.sealing import (
     digest_of,
 )
 from ledger.traces import Traces
-from ledger.vault_errors import SealBroken
+from ledger.vault_errors import NotYourPerson, SealBroken
 
 
 class Opened(NamedTuple):
@@ -78,6 +79,7 @@ class Vault:
         self.persons = Persons(database, keyring, clock=clock, random=random)
         self.traces = Traces(self.persons)
         self._random = random
+        self._named: dict[tuple[str, str], None] = {}
         prefix = self.persons.prefix
         self._open = (
             f"SELECT s.event_id, s.person, s.box, p.epoch, p.wrapped FROM {prefix}sealed s"
@@ -85,6 +87,7 @@ class Vault:
             " WHERE s.event_id = ANY (%s::uuid[]) AND p.wrapped IS NOT NULL"
             f" AND (%s OR NOT {prefix}is_held(s.person))"
         ).encode()
+        self._may_name = f"SELECT {prefix}may_name(%s, %s)".encode()
         self._forget = f"SELECT texts, names FROM {prefix}forget(%s)".encode()
 
     async def seal(self, events: Sequence[Event]) -> list[SealedEvent]:
@@ -137,16 +140,30 @@ class Vault:
             self.persons.put_back(person, key)
         return reference
 
-    async def referring(self, provider: str, command: Data) -> Data:
+    async def referring(self, provider: str, command: Data, actor: Actor) -> Data:
         """The command with the reference of a client that it names but does not refer to.
 
-        Raises as `reference`.
+        What it refers to must be the organisation's own to name. Raises NotYourPerson, and what
+        `reference` does.
         """
+        own = {(person, actor.organisation) for person in persons_named(command)}
+        if not own <= self._named.keys():
+            await reading(self._check_named, own)
         name = client_to_refer_to(command)
         if name is None:
             return command
         reference = await reading(self.reference, KIND, provider, name)
         return command.model_copy(update={"counterparty": reference})
+
+    def _check_named(self, asked: set[tuple[str, str]]) -> None:
+        with self.persons.connected() as connection:
+            for person, organisation in sorted(asked):
+                row = connection.execute(self._may_name, [person, organisation]).fetchone()
+                if row != (True,):
+                    raise NotYourPerson(person=person, organisation=organisation)
+        self._named |= dict.fromkeys(asked)
+        while len(self._named) > MAX_KEYS:
+            del self._named[next(iter(self._named))]
 
     def forget(self, person: str) -> Forgotten:
         """Delete a person's key, ciphertexts and references; done again it changes nothing.

@@ -19,6 +19,19 @@ class NotTheCounterparty(LedgerError):
     zh = "合同内容只能以合同相对方 {counterparty} 的名义封存。"
 
 
+class NotYourPerson(LedgerError):
+    """Reference {person} is somebody's under whom {organisation} has sealed nothing yet.
+
+    Leave `person` out: a new reference is drawn; a client is told by the name.
+    """
+
+    code = "not-your-person"
+    zh = (
+        "编号 {person} 已属他人，而 {organisation} 尚未以其名义封存过内容："
+        "请勿填写 person，由系统另编编号；客户以名称识别。"
+    )
+
+
 class SealingOff(LedgerError):
     """This process has no vault keys: it can neither seal a text nor open one."""
 

@@ -100,7 +100,6 @@ def test_what_was_sealed_is_gone_and_the_answer_says_what_it_was(
     assert found.on == given.TODAY
     assert found.tombstone is not None
     assert found.tombstone.held == {COMPLAINT: 2}
-    assert found.tombstone.last_epoch == 1
     assert_nothing_is_left(opened, person)
     # No byte of what was recorded has changed, and somebody else's text still opens.
     assert [row.state for row in opened.read(0, head)] == before

@@ -8,7 +8,6 @@ import statistics
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from api.person_copy import WHY, PersonCopy
-from api.person_json import PersonsFound, PersonStanding, backups_end_on
+from api.person_json import PersonsFound, PersonStanding
 from api.promises import keep_once
 from api.roles import ROLES
 from ledger import marks
@@ -25,10 +24,9 @@ from ledger.docket import DOCKET_FILE, Docket
 from ledger.erasing import Erasures
 from ledger.forgetting import Forgetting
 from ledger.handle import Desk
-from ledger.keyring import KEY_FILE, Epoch
+from ledger.keyring import KEY_FILE
 from ledger.marks import Marks, alike
 from ledger.private import Private
-from ledger.rotation import Terms
 from ledger.rulebook import first_rulebook
 from ledger.store import Ledger
 from projections.rights import NONE, RIGHTS
@@ -373,21 +371,6 @@ def test_every_process_forgets_the_key(served: Served, clock: Clock) -> None:
 
 
 # --- small parts ---------------------------------------------------------------------------------
-
-
-def test_the_day_on_which_the_last_backup_dies() -> None:
-    terms = Terms(90, 30)
-    epochs = [
-        Epoch(1, date(2026, 1, 1), date(2026, 2, 1), date(2026, 3, 8)),
-        Epoch(2, date(2026, 2, 1), date(2026, 3, 1)),
-        Epoch(3, date(2026, 3, 1)),
-    ]
-    assert backups_end_on(epochs, terms, 1) == date(2026, 3, 8)
-    assert backups_end_on(epochs, terms, 2) == date(2026, 4, 1)
-    assert backups_end_on(epochs, terms, 3) == date(2026, 6, 30)
-    # Of who had no key here nothing is known, and so the latest day is told.
-    assert backups_end_on(epochs, terms, None) == date(2026, 6, 30)
-    assert backups_end_on([], terms, 1) is None
 
 
 def test_every_group_says_why_it_is_kept() -> None:

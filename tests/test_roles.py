@@ -70,7 +70,11 @@ TABLES: dict[str, dict[str, set[str]]] = {
 FUNCTIONS: dict[str, set[str]] = {
     SERVICE_ROLE: {"ledger.chengxin_append", "ledger.chengxin_outcome"},
     READER_ROLE: set(),
-    VAULT_ROLE: {"ledger_vault.chengxin_forget", "ledger_vault.chengxin_is_held"},
+    VAULT_ROLE: {
+        "ledger_vault.chengxin_forget",
+        "ledger_vault.chengxin_is_held",
+        "ledger_vault.chengxin_may_name",
+    },
     KEYMAKER_ROLE: set(),
 }
 SEQUENCES: dict[str, set[str]] = {role: set() for role in ROLES}

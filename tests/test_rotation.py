@@ -60,9 +60,30 @@ def test_the_days_of_an_epoch() -> None:
     assert TERMS.ends_on(used) == date(2026, 4, 1)
     assert TERMS.dies_on(used) == date(2026, 5, 2)
     assert TERMS.dies_on(Epoch(1, date(2026, 1, 1), date(2026, 2, 1))) == date(2026, 3, 4)
-    assert last_key_dies_on([], TERMS) is None
-    old = Epoch(1, date(2026, 1, 1), date(2026, 2, 1))
-    assert last_key_dies_on([old, Epoch(2, date(2026, 2, 1))], TERMS) == date(2026, 6, 2)
+
+
+def test_the_day_from_which_no_backup_opens_anything_of_the_erased() -> None:
+    def told(epochs: list[Epoch], today: date = date(2026, 3, 2)) -> date | None:
+        return last_key_dies_on(epochs, TERMS, erased_on=date(2026, 3, 2), today=today)
+
+    assert told([]) is None
+    first = Epoch(1, date(2026, 1, 1), date(2026, 2, 1), date(2026, 3, 8))
+    second, third = Epoch(2, date(2026, 2, 1), date(2026, 3, 1)), Epoch(3, date(2026, 3, 1))
+    assert told([first]) == date(2026, 3, 8)
+    assert told([first, second]) == date(2026, 4, 1)
+    assert told([first, second, third]) == date(2026, 6, 30)
+    # A key that was begun later has never wrapped anything of who was gone by then.
+    assert told([first, second, Epoch(3, date(2026, 3, 3))]) == date(2026, 4, 1)
+    # The last epoch may be the shorter-lived: keys are wrapped anew while the old one is not over.
+    assert told([Epoch(1, date(2026, 3, 1)), Epoch(2, date(2026, 3, 2), date(2026, 3, 2))]) == date(
+        2026, 6, 30
+    )
+    # Where nobody has rotated or destroyed when it was due, nothing is over yet.
+    late = date(2026, 9, 1)
+    assert told([third], late) == date(2026, 10, 2)
+    assert told([second], late) == late
+    assert told([first, second], late) == late
+    assert told([first], late) == date(2026, 3, 8)
 
 
 def test_nothing_is_done_before_a_key_was_made_or_is_over(ledger: Ledger, clock: Clock) -> None:

@@ -105,6 +105,50 @@ def test_nobody_hands_in_a_commitment(served: Served) -> None:
     problem(refused, 422, "schema-broken")
 
 
+def test_nobody_seals_under_the_reference_of_somebody_elses_person(served: Served) -> None:
+    """It would stand in that person's copy, and a duty to retain would hold up their erasure."""
+    served.provide()
+    path = f"/v1/providers/{given.PROVIDER}"
+
+    def post(kind: str, body: dict[str, Any], organisation: str) -> Any:
+        token = served.token("registrar", organisation)
+        bearer = {"Authorization": f"Bearer {token}"}
+        return served.client.post(f"{path}/{kind}", json=body, headers=bearer)
+
+    def said(person: str | None) -> dict[str, Any]:
+        body = given.complaint().model_dump(mode="json")
+        return body | {"complainant": {"name": NAME, "person": person}}
+
+    def agreed(**more: Any) -> dict[str, Any]:
+        return given.contract().model_dump(mode="json", exclude_none=True) | more
+
+    ours = post("complaint-outcomes", said(None), "CN-REG-1")
+    event = served.get(f"/v1/events/{positioned(ours)}", "auditor").json()
+    person = event["data"]["complainant"]["person"]
+    assert positioned(post("complaint-outcomes", said(person), "CN-REG-1"))
+    officer = served.ledger.vault.reference("actor", "issuer", "subject")
+    head = served.head()
+    terms = {"agreement": {"terms": "三个月"}}
+    for refused in (
+        post("complaint-outcomes", said(person), "CN-REG-2"),
+        post("contracts", agreed(counterparty=person, **terms), "CN-REG-2"),
+        post("complaint-outcomes", said(officer), "CN-REG-1"),
+    ):
+        problem(refused, 409, "not-your-person")
+        assert NAME not in refused.text
+    nested = given.penalty().model_dump(mode="json")
+    nested["remark"] = {"text": "备注", "person": person}
+    problem(post("penalties", nested, "CN-REG-2"), 409, "not-your-person")
+    assert served.head() == head
+    # A reference of one's own, and a client told by the name, whoever recorded it before.
+    assert positioned(post("complaint-outcomes", said(given.CLIENT), "CN-REG-2"))
+    named = {"agreement": {"client": "某某餐饮店"}}
+    for organisation in ("CN-REG-1", "CN-REG-2"):
+        body = agreed(**named)
+        del body["counterparty"]
+        assert positioned(post("contracts", body, organisation))
+
+
 def test_what_is_refused_does_not_say_the_text_again(served: Served) -> None:
     served.provide()
     body = given.complaint().model_dump(mode="json") | {"complainant": {"name": NAME + "\u202e"}}

@@ -358,9 +358,7 @@ def test_in_a_dump_from_before_nobody_is_found_once_the_epoch_is_over(
     mark(opened)
     dump = copied(databases, database)
     opened.vault.forget(person)
-    tombstone = Dossiers(opened.vault).tombstone(person)
-    assert tombstone is not None
-    assert tombstone.last_epoch == 1
+    assert Dossiers(opened.vault).tombstone(person) is not None
     assert found_in(dump, keys) == {"marks", "references", "boxes", "keys"}
     rotate(opened)
     assert found_in(dump, keys) == {"marks", "references", "boxes", "keys"}
@@ -398,19 +396,6 @@ def found_in(dump: Database, keys: Path) -> set[str]:
             continue
         found.add("keys")
     return found
-
-
-def test_the_last_key_is_that_of_whatever_led_to_the_person(ledger: Ledger) -> None:
-    """A reference that was drawn as an epoch began: the person's own key is of the one before."""
-    ledger.vault.persons.make_ready(drawn=1)
-    ledger.vault.persons.keyring.begin(1, given.TODAY)
-    person = ledger.vault.reference(*CLIENT)
-    assert set(ledger.vault.persons.wrapped()) == {1}
-    for _ in range(2):
-        ledger.vault.forget(person)
-        tombstone = Dossiers(ledger.vault).tombstone(person)
-        assert tombstone is not None
-        assert tombstone.last_epoch == 2
 
 
 # --- a database of a version without epochs -----------------------------------------------------

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from ledger.appender import Appender, Entry, Key
+from ledger.counterparty import client_to_refer_to
 from ledger.entropy import Entropy
 from ledger.envelope import Event, new_id, new_nonce
-from ledger.events import RULEBOOK_STREAM, LedgerOpened, Purpose
+from ledger.events import RULEBOOK_STREAM, Data, LedgerOpened, Purpose
 from ledger.identity import Actor
 from ledger.parameters import Answer
 from ledger.private import Place, Private, texts, written
@@ -55,6 +56,12 @@ class RehearsedVault(Vault):
     async def seal(self, events: Sequence[Event]) -> list[SealedEvent]:
         """Empty commitments in the place of texts."""
         return [SealedEvent(one, written(one.data, _unsealed)) for one in events]
+
+    async def referring(self, provider: str, command: Data, actor: Actor) -> Data:
+        """With one that stands for nobody; whose the others are is seen when it is recorded."""
+        if client_to_refer_to(command) is None:
+            return command
+        return command.model_copy(update={"counterparty": NOBODY})
 
     def reference(self, kind: str, scope: str, text: str) -> str:
         """One that stands for nobody."""
