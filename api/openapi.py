@@ -249,7 +249,7 @@ READS = {
         "reads",
         "谁查阅过该服务商的档案 · Who looked at the file of a provider",
         json_answer(answers.FileAccesses, headers=LINK),
-        (401, 403, 404, 500, 503),
+        (401, 403, 404, 409, 500, 503),
         [BEARER],
     ),
     "/v1/events/{position}": Read(
