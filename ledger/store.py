@@ -232,7 +232,11 @@ class Ledger(Application[str]):
         return CanonicalMapper()
 
     def rows(
-        self, query: bytes, parameters: Sequence[Any] = (), *, seconds: int | None = None
+        self,
+        query: bytes,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        seconds: int | None = None,
     ) -> list[tuple[Any, ...]]:
         """The rows of a read-only query over the pool. Raises psycopg.Error.
 

@@ -33,7 +33,8 @@ from projections.outline import Outline, outline_of
 from projections.proposals import Noted
 from projections.rights import (
     ACCESS_RECORDED,
-    PUBLIC,
+    NO_ITEM,
+    NOTHING_MORE,
     WITHDRAWALS,
     Reader,
     Stub,
@@ -44,6 +45,7 @@ from projections.rights import (
 from projections.rows import copying
 from projections.runner import progress_of
 from projections.together import Take
+from projections.view import UNSURE, View, Viewed, withheld
 
 REPAIR_REVOKED = "repair.revoked.v1"
 CHANGES = {
@@ -78,6 +80,7 @@ class Disclosure:
         self._ledger = ledger
         self._items = f"SELECT {ITEM_COLUMNS} FROM {schema}.items"
         columns = ", ".join(f"i.{name}" for name in Item._fields)
+        self._view = View(ledger, schema, tuple(CHANGES))
         head = ledger.database.fill(":schema.:app_head")
         self._look_up = (
             f"SELECT p.settled, h.position, {columns} FROM {schema}.progress p CROSS JOIN {head} h"
@@ -172,31 +175,26 @@ class Disclosure:
         Of all events, or of a provider's stream.
         """
 
-        def read(after: int, limit: int) -> list[Stored]:
-            if subject is None:
-                return self._ledger.read(after, limit)
-            return self._ledger.read_stream_after(provider_stream(subject), after, limit)
-
-        if reader.sees_everything:
-            stored = read(after, limit)
-            opened = self._beyond_public(stored, today)
-            return Look([(one.position, _line(one)) for one in stored], opened)
-        if subject is None:
-            judged = self._judge(read(after, limit), reader, today)
-            lines = [(one.stored.position, one.line()) for one in judged]
-            return self._look(lines, [one for one in judged if one.stub is None], today)
-        shown: list[_Judged] = []
+        stream = None if subject is None else provider_stream(subject)
+        if stream is None or reader.sees_everything:
+            viewed = self._view.read(after, limit, today=today, stream=stream)
+            count, apart = self._judge(viewed, reader, today)
+            return _look(viewed[:count], apart)
+        shown: list[Viewed] = []
+        opened: dict[int, Apart] = {}
         batch, more = max(limit, BATCH_EVENTS), True
         while more and len(shown) < limit:
-            stored = read(after, batch)
-            judged = self._judge(stored, reader, today)
-            shown += [one for one in judged if one.stub is None]
+            viewed = self._view.read(after, batch, today=today, stream=stream)
+            count, apart = self._judge(viewed, reader, today)
+            for n, one in enumerate(viewed[:count]):
+                if n not in apart or apart[n].stub is None:
+                    if n in apart:
+                        opened[len(shown)] = apart[n]
+                    shown.append(one)
             # Short of what was read: the end of the stream, or of what is judged.
-            more = len(judged) == batch
-            after = stored[-1].position if stored else after
-        del shown[limit:]
-        lines = [(one.stored.position, one.line()) for one in shown]
-        return self._look(lines, shown, today)
+            more = count == batch
+            after = viewed[-1].position if viewed else after
+        return _look(shown[:limit], {n: one for n, one in opened.items() if n < limit})
 
     def line(self, position: int, reader: Reader, *, today: date) -> Look:
         """The line of one position; none beyond the end."""
@@ -206,32 +204,6 @@ class Disclosure:
     def rulebooks(self) -> list[Stored]:
         """The events that hold the rulebooks, which are everybody's."""
         return self._ledger.read_stream(RULEBOOK_STREAM)
-
-    def _look(
-        self,
-        lines: list[tuple[int, bytes]],
-        shown: Sequence[_Judged],
-        today: date,
-    ) -> Look:
-        by_right = [one.stored for one in shown if one.by_right]
-        return Look(lines, self._beyond_public(by_right, today))
-
-    def _beyond_public(self, stored: Sequence[Stored], today: date) -> list[Opened]:
-        """Which of these events the public does not see, records of access aside."""
-        found: list[Stored] = []
-        undecided: list[Stored] = []
-        for one in stored:
-            if one.state.endswith(PUBLIC_END):
-                undecided.append(one)
-            elif not one.state.endswith(ACCESS_END):
-                found.append(one)
-        if undecided:
-            judged = self._judge(undecided, PUBLIC, today)
-            found += [one.stored for one in judged if one.stub is not None]
-            # What is not judged yet the public does not see yet.
-            found += undecided[len(judged) :]
-            found.sort()
-        return [Opened(one.position, filed_under(outline_of(one.state))) for one in found]
 
     def may_open(self, line: tuple[int, bytes], reader: Reader) -> Opened | None:
         """The event of a line, if this reader may have the text that is sealed in it."""
@@ -243,32 +215,53 @@ class Disclosure:
             return None
         return Opened(position, filed_under(outline))
 
-    def _judge(self, stored: Sequence[Stored], reader: Reader, today: date) -> list[_Judged]:
-        """What has been judged of `stored`, or needs no judging for this reader."""
-        outlines = [outline_of(one.state) for one in stored]
+    def _judge(
+        self, viewed: Sequence[Viewed], reader: Reader, today: date
+    ) -> tuple[int, dict[int, Apart]]:
+        """How many of them have been judged, or need no judging for this reader; and by its number
+        each that the public does not see, which is found out without a look into the others.
+        """
+        rest = [
+            n for n, one in enumerate(viewed) if one.withheld or not one.state.endswith(PUBLIC_END)
+        ]
+        apart: dict[int, Apart] = {}
+        if reader.rights is NOTHING_MORE:
+            apart = {n: NOT_PUBLIC for n in rest if not viewed[n].state.endswith(PUBLIC_END)}
+            rest = [n for n in rest if n not in apart]
+        if not rest:
+            return len(viewed), apart
+        outlines = [outline_of(viewed[n].state) for n in rest]
         if reader.rights.looks_at_target:
             outlines = self._with_targets(outlines)
-        seen = [reader.may_see(outline) for outline in outlines]
-        asked = [
-            not right and has_item(outline) for outline, right in zip(outlines, seen, strict=True)
-        ]
-        items: dict[int | str, Item] = {}
-        if True in asked:
-            position, items = self._items_of(
-                [
-                    outline.target or one.position
-                    for one, outline, needed in zip(stored, outlines, asked, strict=True)
-                    if needed
-                ]
-            )
-            beyond = (n for n, one in enumerate(stored) if asked[n] and one.position > position)
-            stored = stored[: next(beyond, len(stored))]
-        return [
-            _Judged(
-                one, right, judge(outline, reader, items.get(outline.target or one.position), today)
-            )
-            for one, outline, right in zip(stored, outlines, seen, strict=False)
-        ]
+        now = self._ascertained(
+            {
+                viewed[n].position: outline
+                for n, outline in zip(rest, outlines, strict=True)
+                if viewed[n].withheld == UNSURE and has_item(outline)
+            },
+            today,
+        )
+        for n, outline in zip(rest, outlines, strict=True):
+            one = viewed[n]
+            why, _, item = now.get(one.position, one.withheld or "").partition(" ")
+            stub = judge(outline, reader, why, item)
+            if stub is not None and why == UNSURE and has_item(outline):
+                return n, {m: known for m, known in apart.items() if m < n}
+            if outline.visibility != "public" or (why and has_item(outline)):
+                apart[n] = Apart(stub, outline)
+        return len(viewed), apart
+
+    def _ascertained(self, unsure: Mapping[int, Outline], today: date) -> dict[int, str]:
+        """What is withheld of events, by position, found in a look of its own; without those that
+        are not taken in yet."""
+        if not unsure:
+            return {}
+        position, items = self._items_of([one.target or at for at, one in unsure.items()])
+        return {
+            at: withheld(items.get(outline.target or at), today)
+            for at, outline in unsure.items()
+            if at <= position
+        }
 
     def _items_of(self, keys: Sequence[int | str]) -> tuple[int, dict[int | str, Item]]:
         """Our own position, and items by both their keys: position or id of their event."""
@@ -297,16 +290,27 @@ class Disclosure:
         ]
 
 
-class _Judged(NamedTuple):
-    """An event, whether the reader has a right to it, and what it gets instead, if anything."""
+class Apart(NamedTuple):
+    """An event that the public does not see: what the reader gets instead, or else its outline."""
 
-    stored: Stored
-    by_right: bool
     stub: Stub | None
+    outline: Outline | None
 
-    def line(self) -> bytes:
-        """The line of the event or of its stub."""
-        return _line(self.stored) if self.stub is None else _stub_line(self.stored, self.stub)
+
+NOT_PUBLIC = Apart({"withheld": NO_ITEM}, None)
+"""Where no right could show it, nothing else has to be known of it."""
+
+
+def _look(viewed: Sequence[Viewed], apart: Mapping[int, Apart]) -> Look:
+    lines = [(one.position, _line(one)) for one in viewed]
+    opened: list[Opened] = []
+    for n, (stub, outline) in apart.items():
+        one = viewed[n]
+        if stub is not None:
+            lines[n] = one.position, _stub_line(one, stub)
+        elif outline is not None and not one.state.endswith(ACCESS_END):
+            opened.append(Opened(one.position, filed_under(outline)))
+    return Look(lines, opened)
 
 
 def _items(
@@ -331,9 +335,9 @@ def _items(
             changes[column][envelope["data"]["target"]] = value
 
 
-def _line(stored: Stored) -> bytes:
+def _line(stored: Viewed) -> bytes:
     return b'{"sequence":"%020d",%b' % (stored.position, stored.state[1:])
 
 
-def _stub_line(stored: Stored, stub: Mapping[str, str]) -> bytes:
+def _stub_line(stored: Viewed, stub: Mapping[str, str]) -> bytes:
     return orjson.dumps({"sequence": f"{stored.position:020d}", **stub})

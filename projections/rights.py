@@ -14,11 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from enum import StrEnum
 from typing import NamedTuple
 
-from projections.item import Item
 from projections.outline import Outline
 
 ACCESS_RECORDED = "access.recorded.v1"
@@ -144,6 +142,8 @@ WITHDRAWALS = frozenset(
 )
 """The acts that take an item out of the public view (a revoked repair no longer does)."""
 
+NO_ITEM = "not-public"
+"""Why an event is withheld that is not public, or has no item that could be shown."""
 Stub = dict[str, str]
 """What stands in the place of an event: `withheld` says why, `retracts` which line is to go."""
 
@@ -220,25 +220,21 @@ class Reader:
 PUBLIC = Reader("public", "")
 
 
-def judge(event: Outline, reader: Reader, item: Item | None, today: date) -> Stub | None:
+def judge(event: Outline, reader: Reader, withheld: str, item: str) -> Stub | None:
     """What a reader gets in place of an event on a day; None where it gets the event itself.
 
-    `item`: the one that the event gives or works on, as it is now; None where there is none.
+    `withheld`: why its item is not shown today, empty where it is, NO_ITEM where there is none;
+    `item`: the position of the item that an act works on.
     """
     if reader.may_see(event):
         return None
     if event.visibility != "public":
-        return {"withheld": "not-public"}
-    if event.type in OPEN:
+        return {"withheld": NO_ITEM}
+    if event.type in OPEN or not withheld:
         return None
-    if item is None:
-        return {"withheld": "not-public"}
-    reason = item.withheld(today)
-    if reason is None:
-        return None
-    if event.type in WITHDRAWALS:
-        return {"withheld": event.type, "retracts": f"{item.position:020d}"}
-    return {"withheld": reason}
+    if event.type in WITHDRAWALS and item:
+        return {"withheld": event.type, "retracts": item.zfill(20)}
+    return {"withheld": withheld}
 
 
 def filed_under(event: Outline) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
@@ -16,7 +16,7 @@ from ledger.events import Data, provider_stream
 from ledger.handle import Desk, Receipt
 from ledger.store import Ledger
 from ledger.vocabulary import EVENT_TYPES
-from projections import disclosure, rights
+from projections import disclosure, rights, view
 from projections.disclosure import CHANGES, Disclosure
 from projections.item import KINDS
 from projections.rights import OPEN, PUBLIC, Reader
@@ -307,6 +307,28 @@ def test_every_item_in_every_state_by_every_door(
                 told = word in everything
                 wanted = (one.shown or sees_all) and word in written
                 assert told == wanted, (reader, one.name, word)
+
+
+def test_one_look_tells_what_two_would(
+    world: World, cases: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database's word for what is withheld, against Python's, on the days that matter."""
+    # So nothing is sure, and every item is looked up by itself.
+    monkeypatch.setattr(view, "NEAR_EVENTS", -1)
+    slow = Disclosure(world.ledger)
+    items = world.disclosure.items(given.PROVIDER)
+    edges = {day for item in items for day in (item.shown_from, item.shown_until)}
+    told: set[str | None] = set()
+    for day in sorted(edges | {one - timedelta(1) for one in edges}):
+        for reader in (PUBLIC, Reader("provider", given.PROVIDER)):
+            assert (look := world.disclosure.look(0, 10_000, reader, today=day)).lines
+            assert look == slow.look(0, 10_000, reader, today=day)
+        lines = dict(world.disclosure.look(0, 10_000, PUBLIC, today=day).lines)
+        for item in items:
+            said = orjson.loads(lines[item.position]).get("withheld")
+            assert said == item.withheld(day), (item, day)
+            told.add(said)
+    assert told == {None, "overturned", "repaired", "removed", "publicity-ended", "not-yet-served"}
 
 
 def test_the_public_page_holds_what_the_table_shows_and_nothing_else(

@@ -5,7 +5,7 @@ The desk decides each command on the state that the rows before it would have le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -109,7 +109,11 @@ class ShippedRules(Ledger):
         self._opening = Stored(1, opening.encode()[0])
 
     def rows(
-        self, query: bytes, parameters: Sequence[Any] = (), *, seconds: int | None = None
+        self,
+        query: bytes,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        seconds: int | None = None,
     ) -> list[tuple[Any, ...]]:
         """Nothing lies beside the log either."""
         return []
