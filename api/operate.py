@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from api.demo.ledger import Plan
     from api.serve import Ending
     from ledger.database import Database
+    from ledger.keyring import Keyring
 
 app = typer.Typer()
 
@@ -139,13 +140,19 @@ def demo(
     )
     if plan.last > today:
         fail(USAGE, words("--last is in the future", "--last 不得晚于今日"))
-    with database_of(settings_of(data_dir=data_dir)) as database:
-        head = fill(database, plan, run)
+    settings = settings_of(data_dir=data_dir)
+    with database_of(settings) as database:
+        head = fill(database, plan, keyring_of(settings), run)
     if as_json:
         put_json({"providers": plan.providers, "seed": plan.seed, "position": head})
 
 
-def fill(database: Database, plan: Plan, run: Callable[[Coroutine[Any, Any, int]], int]) -> int:
+def fill(
+    database: Database,
+    plan: Plan,
+    keyring: Keyring | None,
+    run: Callable[[Coroutine[Any, Any, int]], int],
+) -> int:
     """Fill a demonstration ledger; its head. Raises what `demonstrate` does."""
     from api.demo.ledger import demonstrate
 
@@ -159,7 +166,7 @@ def fill(database: Database, plan: Plan, run: Callable[[Coroutine[Any, Any, int]
         def advance(done: int, of: int) -> None:
             meter.advance(done, part=done, whole=of)
 
-        head = run(demonstrate(database, plan, invented=invented, advance=advance))
+        head = run(demonstrate(database, plan, keyring=keyring, invented=invented, advance=advance))
         tell(
             words(
                 f"{plan.providers:,} invented providers, {head:,} events",
@@ -218,7 +225,7 @@ def serve(
         try:
             with database_of(settings) as database:
                 if demo:
-                    _fill_once(database, ending)
+                    _fill_once(database, keyring_of(settings), ending)
                 house = House(
                     database,
                     clock=system_clock,
@@ -270,10 +277,10 @@ def worker(data_dir: DataDir = None) -> None:
     tell(words("Stopped.", "已停止。"))
 
 
-def _fill_once(database: Database, ending: Ending) -> None:
+def _fill_once(database: Database, keyring: Keyring | None, ending: Ending) -> None:
     """Fill the demonstration unless it is filled."""
     from api.demo.ledger import Plan
 
     # Not empty: an earlier run filled it, and whatever happened since is kept.
     with suppress(LedgerNotEmpty):
-        fill(database, Plan(local_day(system_clock())), ending.run)
+        fill(database, Plan(local_day(system_clock())), keyring, ending.run)

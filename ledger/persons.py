@@ -79,6 +79,8 @@ class Persons:
         self._keys: OrderedDict[str, PersonKey] = OrderedDict()
         self._dropped: OrderedDict[str, None] = OrderedDict()
         self._proven = False
+        self.key_of: Callable[[str], bytes] | None = None
+        """The key of a new person; None: drawn. For a ledger that is the same for a seed."""
 
     @property
     def keyring(self) -> Keyring:
@@ -216,8 +218,7 @@ class Persons:
         keyring = self.keyring
         if not self._proven:
             self._prove(connection)
-        drawn = self._random(KEY_BYTES * len(persons))
-        made = [(p, drawn[n * KEY_BYTES :][:KEY_BYTES]) for n, p in enumerate(persons)]
+        made = list(zip(persons, self._new_keys(persons), strict=True))
         with connection.transaction():
             self.share(connection)
             epoch, wrapped = keyring.wrap(made)
@@ -228,6 +229,12 @@ class Persons:
                 [epoch, persons, wrapped],
             )
         return made
+
+    def _new_keys(self, persons: Sequence[str]) -> list[bytes]:
+        if self.key_of is not None:
+            return [self.key_of(one) for one in persons]
+        drawn = self._random(KEY_BYTES * len(persons))
+        return [drawn[at : at + KEY_BYTES] for at in range(0, len(drawn), KEY_BYTES)]
 
     def _prove(self, connection: Connection) -> None:
         """See that this keyring is the one of this vault; the first epoch of a new one is begun.

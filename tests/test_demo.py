@@ -6,13 +6,14 @@ import asyncio
 import gc
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from datetime import date, datetime, timedelta
 from hashlib import sha256
@@ -20,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 
 from api.demo import history
@@ -56,10 +58,13 @@ from ledger.events import (
 )
 from ledger.handle import Desk
 from ledger.identity import parse_identifier
+from ledger.keyring import Epoch, FileKeyring
+from ledger.private import groups, texts
 from ledger.proposal import ProposalMade
 from ledger.qualification import QualificationRevoked, QualificationVerified
 from ledger.referral import ReferralRecorded
 from ledger.rulebook import first_rulebook, parse_rulebook
+from ledger.sealing import Sealed
 from ledger.second_officer import EVENTS_OF_TWO, breaches
 from ledger.store import Ledger
 from ledger.vocabulary import EVENT_TYPES
@@ -92,11 +97,17 @@ def digest(database: Database) -> str:
 
 
 @pytest.fixture(scope="module")
-def filled(databases: Callable[[], Database]) -> Iterator[Database]:
+def keyring(tmp_path_factory: pytest.TempPathFactory) -> FileKeyring:
+    """The vault's keys of `filled`."""
+    return FileKeyring(tmp_path_factory.mktemp("demo") / "keys")
+
+
+@pytest.fixture(scope="module")
+def filled(databases: Callable[[], Database], keyring: FileKeyring) -> Iterator[Database]:
     """A demonstration of the smallest whole size; not to be written to."""
     database = databases()
     with asyncio.Runner() as runner:
-        runner.run(demonstrate(database, Plan(LAST, WHOLE)))
+        runner.run(demonstrate(database, Plan(LAST, WHOLE), keyring=keyring))
     yield database
     drop(database)
 
@@ -122,10 +133,11 @@ def of(events: list[Event], kind: type[Any]) -> list[Any]:
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
-    filled: Database, databases: Callable[[], Database], run: Run
+    filled: Database, databases: Callable[[], Database], run: Run, tmp_path: Path
 ) -> None:
+    """Whatever keys the vault has."""
     again, other = databases(), databases()
-    run(demonstrate(again, Plan(LAST, WHOLE)))
+    run(demonstrate(again, Plan(LAST, WHOLE), keyring=FileKeyring(tmp_path / "others")))
     run(demonstrate(other, Plan(LAST, WHOLE, seed=2)))
     assert digest(again) == digest(filled)
     assert digest(other) != digest(filled)
@@ -285,6 +297,72 @@ def test_grades_are_a_believable_mix_and_nothing_is_left_to_the_worker(
     drop(database)
 
 
+# --- Whom it knows ------------------------------------------------------------------------------
+
+SEALED = {
+    "contact": {"name", "phone", "email"},
+    "operator": {"name"},
+    "agreement": {"client", "title", "terms", "price_fen"},
+    "complainant": {"name", "contact"},
+    "described": {"text"},
+    "remark": {"text"},
+}
+"""Every group of sealed fields, and its fields."""
+
+
+def without(data: Any, names: Collection[str]) -> Any:
+    """What was dumped of an event without the members of these names, wherever they are."""
+    if isinstance(data, dict):
+        return {name: without(one, names) for name, one in data.items() if name not in names}
+    return [without(one, names) for one in data] if isinstance(data, list) else data
+
+
+def groups_of(event: Event) -> Iterator[Sealed]:
+    """Every sealed text of an event."""
+    for _, group in groups(event.data):
+        for _, text in texts(group):
+            assert isinstance(text, Sealed)
+            yield text
+
+
+def test_everybody_in_it_is_invented_and_every_kind_of_text_is_there(
+    filled: Database, keyring: FileKeyring, events: list[Event]
+) -> None:
+    with Ledger(filled, keyring=keyring) as ledger:
+        opened = ledger.vault.open([event.id for event in events])
+        assert list(ledger.vault.persons.keyring.epochs()) == [Epoch(1, LAST)]
+    found: dict[str, set[str]] = defaultdict(set)
+    for one in itertools.chain.from_iterable(opened.values()):
+        group, field = one.path.split("/")[-2:]
+        found[f"{group}.{field}"].add(one.text)
+    assert found.keys() == {f"{group}.{field}" for group in SEALED for field in SEALED[group]}
+    for field, said in found.items():
+        for text in said:
+            match field.partition(".")[2]:
+                case "name" | "client":
+                    assert "某" in text
+                case "phone" | "contact":
+                    assert re.fullmatch(r"000-\d{4}-0000|..市(示范|样例|演示|例溪).+\d号", text)
+                case "email":
+                    assert text.endswith("@demo.example")
+                case "price_fen":
+                    assert int(text) % 100_000 == 0
+                case _:
+                    assert "演示" in text
+    assert len(found["contact.name"]) > 20
+
+
+def test_without_keys_all_the_rest_is_the_same(
+    filled: Database, databases: Callable[[], Database], run: Run, events: list[Event]
+) -> None:
+    database = databases()
+    run(demonstrate(database, Plan(LAST, WHOLE)))
+    assert [without(orjson.loads(one), SEALED) for one in states(filled)] == [
+        orjson.loads(one) for one in states(database)
+    ]
+    drop(database)
+
+
 # --- Where it belongs ----------------------------------------------------------------------------
 
 
@@ -335,16 +413,20 @@ def test_too_many_or_no_providers(database: Database, run: Run) -> None:
 
 
 def test_killed_in_the_middle_the_next_filling_completes_it(
-    databases: Callable[[], Database], filled: Database
+    databases: Callable[[], Database], filled: Database, tmp_path: Path
 ) -> None:
     database = databases()
     command = ["demo", "--providers", str(WHOLE), "--last", str(LAST)]
+    environment = {
+        "CHENGXIN_DATABASE_URL": database.conninfo,
+        "CHENGXIN_KEY_DIR": str(tmp_path / "keys"),
+    }
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-c", "from api.cli import main; main()", *command],
             cwd=ROOT,
-            env=os.environ | {"CHENGXIN_DATABASE_URL": database.conninfo},
+            env=os.environ | environment,
             stderr=subprocess.PIPE,
         )
 
@@ -371,12 +453,18 @@ def test_killed_in_the_middle_the_next_filling_completes_it(
     assert len({event.id for event in ours}) == len({event.nonce for event in ours}) == len(ours)
 
     def told(events: list[Event]) -> dict[str, list[tuple[str, Any]]]:
-        """Each stream's events with their times, but for ids, which an interruption changes."""
+        """Each stream's events with their times, but for what an interruption changes.
+
+        That is ids, and so the digests of what is sealed in an event.
+        """
         streams: dict[str, list[tuple[str, Any]]] = {}
         for event in events:
-            data = event.data.model_dump(exclude=IDS)
+            data = without(event.data.model_dump(mode="json", exclude=IDS), {"digest"})
             if not isinstance(event.data, LedgerOpened):
                 streams.setdefault(event.stream, []).append((str(event.time), data))
         return streams
 
     assert told(ours) == told(theirs)
+    with Ledger(database, keyring=FileKeyring(tmp_path / "keys")) as ledger:
+        open_texts = ledger.vault.open([one.id for one in ours]).values()
+        assert sum(map(len, open_texts)) == sum(len(list(groups_of(one))) for one in ours) > 100

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from api.demo.step import COMMANDS
 from ledger.events import Data
+from ledger.private import groups
 from ledger.proposal import Verdict
 
 CACHE_KIB = 32 * 1024
@@ -66,13 +67,13 @@ class History:
             self._file.execute(f"PRAGMA {pragma}")
         for table in (
             "told (at TEXT, provider TEXT, name TEXT, kind TEXT, command BLOB, target TEXT,"
-            " second INT)",
+            " second INT, people TEXT)",
             "ids (provider TEXT, name TEXT, id TEXT, PRIMARY KEY (provider, name)) WITHOUT ROWID",
             "recorded (number INTEGER PRIMARY KEY, id TEXT)",
         ):
             self._file.execute(f"CREATE TABLE {table}")
         self._file.execute("BEGIN")
-        self._file.executemany("INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, told))
+        self._file.executemany("INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, told))
         self._file.execute("CREATE INDEX told_at ON told (at)")
         [(self.total,)] = self._file.execute("SELECT count(*) FROM told")
 
@@ -104,6 +105,12 @@ class History:
                 yield Moment(datetime.fromisoformat(at), commands)
                 first += len(part)
 
+    def people(self) -> Iterator[str]:
+        """Who is referred to in sealed groups, in the order of time."""
+        rows = self._file.execute("SELECT people FROM told WHERE people <> '' ORDER BY at, rowid")
+        for (people,) in rows:
+            yield from people.split()
+
     def note(self, ids: Iterable[tuple[str, str, str]]) -> None:
         """Remember the event ids of recorded commands, each by its provider and its name."""
         self._file.executemany("INSERT INTO ids VALUES (?, ?, ?)", ids)
@@ -128,4 +135,5 @@ def _row(told: Told) -> tuple[str | bool, ...]:
     at, provider, name, command, target, second = told
     moment = at.astimezone(UTC).isoformat(timespec="seconds")
     kind, text = type(command).__name__, command.model_dump_json()
-    return moment, provider, name, kind, text, target, second
+    people = " ".join(place.group.person or "" for place in groups(command))
+    return moment, provider, name, kind, text, target, second, people

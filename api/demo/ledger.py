@@ -16,19 +16,21 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, islice
 from random import Random
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.demo.history import Command, History, Told
 from api.demo.invented import PROVINCE, companies
+from api.demo.people import People
 from api.demo.plots import PLOTS, VARIANTS
 from api.demo.story import Story
 from ledger.appender import Key
 from ledger.calendar import SHANGHAI, local_day
-from ledger.database import Database
+from ledger.database import Database, reading
 from ledger.envelope import decode
 from ledger.errors import (
     PURPOSES,
@@ -42,6 +44,8 @@ from ledger.errors import (
 from ledger.events import LedgerOpened
 from ledger.handle import Desk
 from ledger.identity import Actor
+from ledger.keyring import Keyring
+from ledger.private import groups
 from ledger.rulebook import Rulebook, first_rulebook
 from ledger.store import Ledger
 
@@ -57,6 +61,7 @@ TRY_SECONDS = 0.1
 MAX_PROVIDERS = 200_000
 KEPT_PROVIDERS = 5_000
 RECORDED_AT_ONCE = 1_000
+KEYS_AT_ONCE = 2_000
 ORGANISATION = "DEMO-REGISTRY"
 REGISTRAR = Actor(ORGANISATION, "registrar", "00000000-0000-4000-8000-000000000001")
 SECOND = Actor(ORGANISATION, "decision_maker", "00000000-0000-4000-8000-000000000002")
@@ -124,9 +129,16 @@ def hasty(database: Database) -> Database:
 
 
 def told(
-    plan: Plan, rulebook: Rulebook, *, advance: Callable[[int, int], None] = lambda done, of: None
+    plan: Plan,
+    rulebook: Rulebook,
+    *,
+    people: bool = False,
+    advance: Callable[[int, int], None] = lambda done, of: None,
 ) -> Iterator[Told]:
-    """Every command of the history, one provider after another; told how many and of how many."""
+    """Every command of the history, one provider after another; told how many and of how many.
+
+    `people`: with the texts that are sealed.
+    """
     invented = companies(Random(f"companies {plan.seed}"), plan.providers)
     for number, company in enumerate(invented):
         random = Random(f"story {plan.seed} {number}")
@@ -137,10 +149,12 @@ def told(
             [plot] = random.choices(PLOTS, [plot.weight for plot in PLOTS])
             turn = random.randrange(VARIANTS)
         plot.tell(story, story.ago(*plot.begins_days_ago), turn)
+        known = People(Random(f"people {plan.seed} {number}"), company, PROVINCE)
         for day, steps in groupby(story.told(), lambda step: recording_day(step.on, plan.last)):
             for order, step in enumerate(steps):
                 at = _at(day, order, plan.last)
-                named = (step.name, step.command, step.target, step.second)
+                command = known.named(step.command) if people else step.command
+                named = (step.name, command, step.target, step.second)
                 yield Told(at, company.identifier, *named)
         advance(number + 1, plan.providers)
 
@@ -168,36 +182,46 @@ async def demonstrate(
     database: Database,
     plan: Plan,
     *,
+    keyring: Keyring | None = None,
     invented: Callable[[int, int], None] = lambda done, of: None,
     advance: Callable[[int, int], None] = lambda done, of: None,
 ) -> int:
     """Open the ledger if it is not open, and fill it; the number of events now recorded.
+
+    With a `keyring` the texts of people and contracts are in it, sealed, and without one left out.
 
     `invented` is told how many providers' stories are written down, and of how many; then `advance`
     how many commands are done, and of how many. Raises WrongPurpose,
     LedgerNotEmpty, or DateOrder where the ledger was opened after history begins.
     """
     async with _alone(database):
-        return await _demonstrate(database, plan, invented, advance)
+        return await _demonstrate(database, plan, keyring, invented, advance)
 
 
 async def _demonstrate(
     database: Database,
     plan: Plan,
+    keyring: Keyring | None,
     invented: Callable[[int, int], None],
     advance: Callable[[int, int], None],
 ) -> int:
     clock = SimulatedClock(plan.opens())
-    with (
-        Ledger(hasty(database), clock=clock, random=Random(f"ledger {plan.seed}").randbytes) as it,
-    ):
+    with Ledger(hasty(database), clock=clock, keyring=keyring) as it:
+        # The vault draws from its own source, in threads and so in no order: of what it draws only
+        # the keys of persons show in events, and those follow from the seed and the person.
+        it.random = Random(f"ledger {plan.seed}").randbytes
         desk = Desk(it, max_streams=KEPT_PROVIDERS)
         try:
             await desk.rulebooks()
         except LedgerNotOpened:
             await desk.open_ledger(opening(), REGISTRAR)
         plan, done = await _take_up(desk, plan)
-        stories = told(plan, (await desk.rulebooks()).of(plan.last), advance=invented)
+        it.vault.persons.key_of = partial(_key_of, plan.seed)
+        if keyring is not None and not done and not keyring.epochs():
+            # By the vault's clock it would be three years old, and over.
+            keyring.begin(0, plan.last)
+        book = (await desk.rulebooks()).of(plan.last)
+        stories = told(plan, book, people=keyring is not None, advance=invented)
         with closing(History(stories)) as history:
             if done:
                 # What was drawn before the interruption must not be drawn again.
@@ -263,6 +287,10 @@ def _recorded(ledger: Ledger) -> Generator[tuple[int, str]]:
             yield int(key.split("/")[4]), id
 
 
+def _key_of(seed: int, person: str) -> bytes:
+    return sha256(f"vault {seed} {person}".encode()).digest()
+
+
 async def _record(
     desk: Desk,
     clock: SimulatedClock,
@@ -279,21 +307,28 @@ async def _record(
             id = (await desk.record(provider, data, actor, key=key)).id
         return provider, name, id
 
+    persons, people = desk.ledger.vault.persons, history.people()
     for moment in history.moments():
         clock.now = moment.at
         # Read here if they are due, so that no command waits for it and all start in order.
         await desk.rulebooks()
-        await desk.preload([one.provider for one in moment.commands if one.recorded is None])
+        due = [one for one in moment.commands if one.recorded is None]
+        await desk.preload([one.provider for one in due])
+        named = {one.group.person or "" for command in due for one in groups(command.data)}
+        if persons.take(named) is None:
+            # Many at once: to make the keys of each moment by themselves takes as long again.
+            soon = islice(people, KEYS_AT_ONCE)
+            await reading(persons.make_ready, named | set(soon))
         given = await asyncio.gather(*map(give, moment.commands), return_exceptions=True)
-        named = []
+        noted = []
         for outcome in given:
             if isinstance(outcome, LedgerError) and outcome.status != 503:
                 raise AssertionError(f"refused on {moment.at}: {outcome}") from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
             if outcome[1]:
-                named.append(outcome)
-        history.note(named)
+                noted.append(outcome)
+        history.note(noted)
         advance(moment.commands[-1].number, history.total)
     return desk.ledger.head()
 
