@@ -87,7 +87,11 @@ class Vault:
             " WHERE s.event_id = ANY (%s::uuid[]) AND p.wrapped IS NOT NULL"
             f" AND (%s OR NOT {prefix}is_held(s.person))"
         ).encode()
-        self._may_name = f"SELECT {prefix}may_name(%s, %s)".encode()
+        self._may_name = (
+            "SELECT person, organisation FROM unnest(%s::uuid[], %s::text[])"
+            f" AS asked (person, organisation) WHERE NOT {prefix}may_name(person, organisation)"
+            " ORDER BY person LIMIT 1"
+        ).encode()
         self._forget = f"SELECT texts, names FROM {prefix}forget(%s)".encode()
 
     async def seal(self, events: Sequence[Event]) -> list[SealedEvent]:
@@ -147,20 +151,30 @@ class Vault:
         `reference` does.
         """
         own = {(person, actor.organisation) for person in persons_named(command)}
-        if not own <= self._named.keys():
-            await reading(self._check_named, own)
+        if not self.named(own):
+            await reading(self.check_named, own)
         name = client_to_refer_to(command)
         if name is None:
             return command
         reference = await reading(self.reference, KIND, provider, name)
         return command.model_copy(update={"counterparty": reference})
 
-    def _check_named(self, asked: set[tuple[str, str]]) -> None:
+    def named(self, asked: Collection[tuple[str, str]]) -> bool:
+        """Whether all of these persons are known to be these organisations' own to name."""
+        return all(one in self._named for one in asked)
+
+    def check_named(self, asked: Collection[tuple[str, str]]) -> None:
+        """See that these persons are these organisations' own to name, and remember it for a while.
+
+        Raises NotYourPerson or Unavailable.
+        """
+        persons, organisations = zip(*sorted(asked), strict=True)
         with self.persons.connected() as connection:
-            for person, organisation in sorted(asked):
-                row = connection.execute(self._may_name, [person, organisation]).fetchone()
-                if row != (True,):
-                    raise NotYourPerson(person=person, organisation=organisation)
+            row = connection.execute(
+                self._may_name, [list(persons), list(organisations)]
+            ).fetchone()
+        if row is not None:
+            raise NotYourPerson(person=str(row[0]), organisation=row[1])
         self._named |= dict.fromkeys(asked)
         while len(self._named) > MAX_KEYS:
             del self._named[next(iter(self._named))]

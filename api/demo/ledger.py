@@ -12,7 +12,7 @@ where it stopped: each command has an idempotency key, and the plan's parameters
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -48,6 +48,7 @@ from ledger.keyring import Keyring
 from ledger.private import groups
 from ledger.rulebook import Rulebook, first_rulebook
 from ledger.store import Ledger
+from ledger.vault import Vault
 
 YEARS = 3
 PROVIDERS = 300
@@ -291,6 +292,18 @@ def _key_of(seed: int, person: str) -> bytes:
     return sha256(f"vault {seed} {person}".encode()).digest()
 
 
+async def _make_ready(vault: Vault, due: Sequence[Command], people: Iterator[str]) -> None:
+    """See that nothing has to be waited for at this moment, since all would go on in any order.
+
+    With the keys of those who come next: to make those of each moment alone takes as long again.
+    """
+    named = {one.group.person or "" for command in due for one in groups(command.data)}
+    if vault.persons.take(named) is None or not vault.named({(p, ORGANISATION) for p in named}):
+        named.update(islice(people, KEYS_AT_ONCE))
+        await reading(vault.persons.make_ready, named)
+        await reading(vault.check_named, {(p, ORGANISATION) for p in named})
+
+
 async def _record(
     desk: Desk,
     clock: SimulatedClock,
@@ -307,18 +320,14 @@ async def _record(
             id = (await desk.record(provider, data, actor, key=key)).id
         return provider, name, id
 
-    persons, people = desk.ledger.vault.persons, history.people()
+    people = history.people()
     for moment in history.moments():
         clock.now = moment.at
         # Read here if they are due, so that no command waits for it and all start in order.
         await desk.rulebooks()
         due = [one for one in moment.commands if one.recorded is None]
         await desk.preload([one.provider for one in due])
-        named = {one.group.person or "" for command in due for one in groups(command.data)}
-        if persons.take(named) is None:
-            # Many at once: to make the keys of each moment by themselves takes as long again.
-            soon = islice(people, KEYS_AT_ONCE)
-            await reading(persons.make_ready, named | set(soon))
+        await _make_ready(desk.ledger.vault, due, people)
         given = await asyncio.gather(*map(give, moment.commands), return_exceptions=True)
         noted = []
         for outcome in given:
