@@ -118,7 +118,11 @@ def create_app(
     lag = settings.ready_lag_events
     health = Health(ledger, tail, scores=scores, disclosure=disclosure, ready_lag_events=lag)
     quarantine = QuarantineRoutes(
-        ledger, accesses=accesses, callers=callers, max_body_bytes=settings.max_body_bytes
+        ledger,
+        accesses=accesses,
+        callers=callers,
+        keys=settings.keys(),
+        max_body_bytes=settings.max_body_bytes,
     )
     feed = Feed(
         disclosure,

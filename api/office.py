@@ -69,11 +69,14 @@ def office_of(data_dir: Path | None, *, keys: bool = False) -> Iterator[Office]:
 @contextmanager
 def opened(database: Database, settings: Settings) -> Iterator[Office]:
     """The ledger of a database, where what was erased is gone. Raises as `office_of`."""
+    from api.intake.rejections import reject_again
     from ledger.erasing import Erasures
 
     with Ledger(database, clock=system_clock, keyring=keyring_of(settings)) as ledger:
-        erasures = Erasures(ledger, docket_of(settings), clock=system_clock)
+        docket = docket_of(settings)
+        erasures = Erasures(ledger, docket, clock=system_clock)
         erasures.resume()
+        reject_again(ledger, docket)
         yield Office(ledger, erasures, settings)
 
 

@@ -195,12 +195,18 @@ def _valid(model: type[RowVerdict], given: Mapping[str, Any]) -> RowVerdict:
 
 def _verdicts(office: Office) -> tuple[Verdicts, Quarantine]:
     from api.intake.quarantine import Quarantine
+    from api.intake.rejections import Rejections
     from api.intake.verdict import Verdicts
     from ledger.handle import Desk
 
     quarantine = Quarantine(office.ledger)
     digest = tokens_of(office.settings).digest
-    return Verdicts(quarantine, Desk(office.ledger), digest=digest), quarantine
+    folder = office.settings.keys()
+    assert folder is not None, "there are keys, so there is a folder"
+    verdicts = Verdicts(
+        quarantine, Desk(office.ledger), digest=digest, rejections=Rejections(folder)
+    )
+    return verdicts, quarantine
 
 
 def _line(entry: Entry) -> str:

@@ -7,6 +7,7 @@ row can be decided once, and whoever decides it again the same way gets the firs
 
 from __future__ import annotations
 
+from pathlib import Path as FolderPath
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import Path, Query, Request, Response
@@ -20,6 +21,7 @@ from api.body import REFERENCE, read_json
 from api.callers import Callers, claims_of
 from api.examples import EXAMPLES
 from api.intake.quarantine import Held, Quarantine, State
+from api.intake.rejections import Rejections
 from api.intake.verdict import Verdicts
 from api.openapi import BEARER, LINK, Read, json_answer
 from api.quarantine_json import (
@@ -112,18 +114,30 @@ class QuarantineRoutes:
     """Answers everything that concerns the quarantine."""
 
     def __init__(
-        self, ledger: Ledger, *, accesses: Accesses, callers: Callers | None, max_body_bytes: int
+        self,
+        ledger: Ledger,
+        *,
+        accesses: Accesses,
+        callers: Callers | None,
+        keys: FolderPath | None,
+        max_body_bytes: int,
     ) -> None:
         self._quarantine = Quarantine(ledger)
         self._accesses = accesses
         self._verdicts: Verdicts | None = None
         self._callers = callers
+        self._rejections = None if keys is None else Rejections(keys)
         self._max_body_bytes = max_body_bytes
 
     def decide_at(self, desk: Desk) -> None:
         """Where accepted rows are recorded: the desk of the event loop that serves."""
         if self._callers is not None:
-            self._verdicts = Verdicts(self._quarantine, desk, digest=self._callers.tokens.digest)
+            self._verdicts = Verdicts(
+                self._quarantine,
+                desk,
+                digest=self._callers.tokens.digest,
+                rejections=self._rejections,
+            )
 
     def routes(self) -> list[Operation]:
         """The routes."""

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from api.app import create_app, make_server
 from api.callers import Callers
+from api.intake.rejections import reject_again
 from api.options import run as run_to_end
 from api.promises import keep_promises
 from api.reach import Reach
@@ -147,6 +148,7 @@ class House:
         docket: Docket | None,
         terms: Terms,
     ) -> None:
+        self.docket = docket
         self.terms = terms if keyring is not None else None
         self.ledger = Ledger(database, clock=clock, keyring=keyring)
         self.tail = Tail(database)
@@ -174,6 +176,7 @@ class House:
             stack.callback(self.tail.stop)
             # Before anything is served: a restored backup holds what was erased since.
             self.erasures.resume()
+            reject_again(self.ledger, self.docket)
             self.forgetting.start()
             stack.callback(self.forgetting.stop)
             if follow:

@@ -81,7 +81,7 @@ class Docket:
 
     def __init__(self, folder: Path) -> None:
         private_folder(folder)
-        self._folder, self._path = folder, folder / DOCKET_FILE
+        self.folder, self._path = folder, folder / DOCKET_FILE
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -99,12 +99,8 @@ class Docket:
 
     def decisions(self, stream: str) -> list[Decision]:
         """Every decision, in order. Raises KeyFileError for a line that is none."""
-        try:
-            lines = read_private(self._path).split(b"\n")[:-1]
-        except FileNotFoundError:
-            return []
         found = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(lines_of(self._path), 1):
             try:
                 found.append(Decision.read(line, stream))
             except (ValueError, KeyError, TypeError) as error:
@@ -113,16 +109,29 @@ class Docket:
 
     def add(self, decisions: Sequence[Decision]) -> None:
         """Write decisions down, durably."""
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            whole = os.pread(file, os.fstat(file).st_size, 0).rfind(b"\n") + 1
-            os.ftruncate(file, whole)
-            os.pwrite(file, b"".join(one.written() for one in decisions), whole)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        append(self._path, b"".join(one.written() for one in decisions))
+
+
+def append(path: Path, lines: bytes) -> None:
+    """Add whole lines to a file, durably; a last line that was cut short goes. One at a time."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        whole = os.pread(file, os.fstat(file).st_size, 0).rfind(b"\n") + 1
+        os.ftruncate(file, whole)
+        os.pwrite(file, lines, whole)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """The whole lines of such a file. Raises KeyFileError where others may read or change it."""
+    try:
+        return read_private(path).split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []

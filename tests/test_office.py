@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from api.intake.quarantine import Quarantine
+from api.intake.rejections import Rejections
 from ledger.access import AccessRecorded
 from ledger.database import Database
 from ledger.docket import Decision, Docket
@@ -155,3 +157,15 @@ def test_whoever_was_erased_is_gone_before_any_command_sees_the_vault(
                 assert json.loads(done.stdout)["persons"] == []
             case "show":
                 assert json.loads(done.stdout)["state"] == "erased"
+
+
+def test_what_a_restored_backup_has_undone_is_rejected_again_before_it_is_shown(
+    chengxin: Chengxin, ledger: Ledger, tmp_path: Path
+) -> None:
+    held = Quarantine(ledger).held(1)
+    assert held is not None
+    assert held.person is not None
+    Rejections(tmp_path / "keys").add(held.person, Quarantine(ledger).steps(1)[0])
+    url = {"CHENGXIN_DATABASE_URL": ledger.database.conninfo}
+    listed = json.loads(chengxin("quarantine", "list", "--json", **url).stdout)
+    assert [one["id"] for one in listed["rows"]] == [2]

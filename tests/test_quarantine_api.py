@@ -467,8 +467,8 @@ def test_each_step_on_the_command_line_in_a_process_of_its_own(
         (["show", 0], 2, "ID"),
         (["list", "--state", "lost"], 2, "--state"),
         (["reject", 7, "--why", "x", "--org", "CN-REG-1"], 1, "[unknown-row]"),
-        (["reject", 7, "--why", "x", "--ref", "me"], 2, "actor: ref 'me'"),
-        (["reject", 7, "--why", "x", "--org", "me"], 2, "actor: organisation 'me'"),
+        (["reject", 7, "--why", "x", "--ref", "me"], 2, "--ref 'me'"),
+        (["reject", 7, "--why", "x", "--org", "me"], 2, "--org 'me'"),
         (["reject", 7, "--why", ""], 2, "--why"),
         (["reject", 7], 2, "--why"),
         (["correct", 7, "--set", "x", "--why", "x"], 2, "COLUMN=VALUE"),
@@ -528,7 +528,9 @@ def test_killed_between_the_append_and_the_settling_it_is_recorded_once(
         assert refused.returncode == 1
         assert b"[acceptance-begun]" in refused.stderr
     done = chengxin("quarantine", "accept", 1, *org)
-    assert (done.returncode, done.stderr) == (0, b"Accepted, at 3.\n")
+    assert (done.returncode, done.stderr) == (0, b"Accepted, at 7.\n"), (
+        "after four records of access"
+    )
     assert opened.head() == 3
     events = [decode(row.state).data for row in opened.read(0, 10)]
     assert sum(isinstance(data, PenaltyImposed) for data in events) == 1

@@ -6,13 +6,15 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from api.intake.quarantine import Quarantine
+from api.intake.rejections import REJECTIONS_FILE, Rejections
+from api.intake.verdict import Verdicts
 from api.storage import migrate_quarantine
 from api.upkeep import environment_of
 from ledger.binaries import wheel_installation
@@ -22,6 +24,7 @@ from ledger.envelope import decode
 from ledger.errors import Words
 from ledger.events import ComplaintOutcomeRecorded
 from ledger.handle import Desk
+from ledger.keyfile import KeyFileError
 from ledger.keyring import FileKeyring
 from ledger.private import Complainant
 from ledger.rotation import Terms, steps_due
@@ -31,6 +34,8 @@ from ledger.vault_errors import SealingOff, VaultKeyMissing
 from tests import given
 from tests.conftest import Clock, Record, Run, new_ledger
 from tests.serving import wait_until
+from tests.test_erasing import copied
+from tests.test_imports import digest
 from tests.test_quarantine import (
     HEADER,
     MENDED,
@@ -433,3 +438,62 @@ def test_rows_of_a_file_are_all_kept_when_many_wait(office: Office) -> None:
     held = office.quarantine.held(shown[-1].id)
     assert held is not None
     assert held.cells["name"].startswith(NAME)
+
+
+# --- a backup that is put back -------------------------------------------------------------------
+
+
+def test_what_was_rejected_does_not_come_back_with_a_backup(
+    office: Office,
+    databases: Callable[[], Database],
+    tmp_path: Path,
+    clock: Clock,
+) -> None:
+    rejections = Rejections(tmp_path / "keys")
+    office.take(HEADER + ROW + WRONG_CHECK)
+    first, second = office.waiting()
+    backup = copied(databases, office.ledger.database)
+    desk = Verdicts(office.quarantine, Desk(office.ledger), digest=digest, rejections=rejections)
+    office.run(desk.reject(first.id, OFFICER, WHY))
+    office.run(desk.reject(first.id, OFFICER, WHY))
+    file = tmp_path / "keys" / REJECTIONS_FILE
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(file.read_bytes().splitlines()) == 1
+    assert not [one for one in (*SECRETS, WHY) if one.encode() in file.read_bytes()]
+    with new_ledger(backup, clock) as restored:
+        quarantine = Quarantine(restored)
+        back = quarantine.held(first.id)
+        assert back is not None
+        assert (back.state, back.cells["name"]) == ("waiting", NAME)
+        assert rejections.apply(restored) == 1
+        gone = quarantine.held(first.id)
+        assert gone is not None
+        assert (gone.state, gone.cells, gone.corrections) == ("rejected", {}, {})
+        assert keys_of_persons(backup) == 1
+        last = quarantine.steps(first.id)[-1]
+        assert (last.what, last.actor) == ("rejected", OFFICER)
+        assert last.at == office.quarantine.steps(first.id)[-1].at
+        other = quarantine.held(second.id)
+        assert other is not None
+        assert (other.state, bool(other.cells)) == ("waiting", True)
+        assert rejections.apply(restored) == 0
+    file.write_bytes(b"{}\n")
+    with pytest.raises(KeyFileError, match="line 1 is no rejection"):
+        rejections.apply(office.ledger)
+
+
+def test_killed_before_the_row_is_settled_it_is_rejected_at_the_next_start(
+    office: Office, tmp_path: Path
+) -> None:
+    rejections = Rejections(tmp_path / "keys")
+    office.take(HEADER + ROW)
+    [row] = office.waiting()
+    held = office.quarantine.held(row.id)
+    assert held is not None
+    assert held.person is not None
+    step = office.quarantine.steps(row.id)[-1]
+    rejections.add(held.person, step)
+    with (tmp_path / "keys" / REJECTIONS_FILE).open("ab") as cut:
+        cut.write(b'{"person":')
+    assert rejections.apply(office.ledger) == 1
+    assert office.waiting() == []

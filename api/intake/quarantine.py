@@ -154,6 +154,11 @@ class Step(NamedTuple):
     corrections: Mapping[str, str | None]
     positions: Sequence[int]
 
+    @property
+    def who(self) -> tuple[str, str, str]:
+        """Who took it: organisation, role and reference."""
+        return self.actor.organisation, self.actor.role, self.actor.ref
+
 
 class Quarantine:
     """The quarantine of one ledger. Its writes belong to one event loop."""
@@ -273,13 +278,12 @@ class Quarantine:
             positions=list(step.positions),
             answers=[*held.answers, given] if given else held.answers,
         )
-        who = (step.actor.organisation, step.actor.role, step.actor.ref)
         row = [state, plain_problems(then.problems), plain_names(then.corrections), then.positions]
         box = await reading(self._box, then) if state == "waiting" else None
         async with connection.transaction():
             changed = await connection.execute(CHANGE, [*row, box, held.id])
             assert changed.rowcount == 1, "whoever takes a step has the row to himself"
-            told = [step.at, step.what, *who, step.why, plain_names(given), then.positions]
+            told = [step.at, step.what, *step.who, step.why, plain_names(given), then.positions]
             await connection.execute(STEP, [held.id, *told, held.id])
         if state == "waiting":
             return then

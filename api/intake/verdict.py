@@ -25,6 +25,7 @@ import psycopg
 from api.intake.correction import correctable, purpose_of, read_again
 from api.intake.imports import Import
 from api.intake.quarantine import STATES, Connection, Held, Quarantine, Step, What
+from api.intake.rejections import Rejections
 from api.intake.rows import Problem, Row, Unread
 from api.intake.tally import Account, Outcome
 from api.refusals import (
@@ -57,8 +58,16 @@ class Accepted(NamedTuple):
 class Verdicts:
     """Decides rows in quarantine. Belongs to one event loop."""
 
-    def __init__(self, quarantine: Quarantine, desk: Desk, *, digest: Callable[..., bytes]) -> None:
+    def __init__(
+        self,
+        quarantine: Quarantine,
+        desk: Desk,
+        *,
+        digest: Callable[..., bytes],
+        rejections: Rejections | None = None,
+    ) -> None:
         """`digest`: the keyed digest that imports use (`Tokens.digest`)."""
+        self._rejections = rejections
         self._quarantine = quarantine
         self._desk = desk
         self._digest = digest
@@ -139,6 +148,8 @@ class Verdicts:
                 return held
             held = await self._open(connection, id, actor)
             step = self._step("rejected", actor, why)
+            if self._rejections is not None and held.person is not None:
+                await reading(self._rejections.add, held.person, step)
             return await self._quarantine.take(connection, held, step, state="rejected")
 
     async def _mine(self, connection: Connection, id: int, actor: Actor) -> Held:
