@@ -41,15 +41,14 @@ class View:
         """`changes`: the types that work on items."""
         self._ledger = ledger
         events = ledger.database.fill(":schema.:app_events")
-        head = ledger.database.fill(":schema.:app_head")
         missed = (
-            f"SELECT FROM (SELECT topic FROM {events} WHERE notification_id > p.settled"
-            f" ORDER BY notification_id LIMIT {NEAR_EVENTS}) m WHERE topic IN ({_listed(changes)})"
+            f"SELECT count(*) > {NEAR_EVENTS} OR bool_or(topic IN ({_listed(changes)}))"
+            f" FROM (SELECT topic FROM {events} WHERE notification_id > p.settled"
+            f" ORDER BY notification_id LIMIT {NEAR_EVENTS + 1}) m"
         )
         sure = (
-            f"(SELECT CASE WHEN h.position - p.settled > {NEAR_EVENTS} THEN 0"
-            f" WHEN h.position > p.settled AND EXISTS ({missed}) THEN 0 ELSE p.settled END"
-            f" FROM {schema}.progress p, {head} h LIMIT 1)"
+            f"(SELECT CASE WHEN ({missed}) THEN 0 ELSE p.settled END"
+            f" FROM {schema}.progress p LIMIT 1)"
         )
         target = (
             f" FROM {schema}.items t WHERE t.id = convert_from(substring(e.state"
