@@ -239,8 +239,9 @@ def _unwritten(model: type) -> frozenset[str]:
 
 def members(model: BaseModel) -> dict[str, Any]:
     """What is written of a model. Raises TypeError for text that was not sealed."""
-    optional = _unwritten(type(model))
     fields = vars(model)
-    if optional and any(fields[name] is None for name in optional):
-        return {k: v for k, v in fields.items() if v is not None or k not in optional}
+    optional = _unwritten(type(model))
+    for name in optional:
+        if fields[name] is None:
+            return {k: v for k, v in fields.items() if v is not None or k not in optional}
     return fields
