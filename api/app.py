@@ -32,6 +32,7 @@ from api.delivery import Deliveries
 from api.door import Door
 from api.feed import Feed
 from api.health import Health
+from api.intake.sought import SoughtRows
 from api.metrics import Metrics
 from api.pages import Pages
 from api.pages import routes as page_routes
@@ -221,6 +222,7 @@ def person_routes(
         erasures,
         Copies(ledger, erasures, clock=clock),
         Marks(ledger),
+        SoughtRows(ledger),
         terms=Terms(settings.key_epoch_days, settings.backup_days),
         accesses=accesses,
         callers=callers,

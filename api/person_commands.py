@@ -57,10 +57,14 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """`chengxin erase`."""
+    from api.intake.sought import SoughtRows
+
     with office_of(data_dir, keys=True) as office:
         asked = _asked(person, ground, document)
         actor = actor_of(org, ROLE, ref)
         standing = office.erasures.erase(asked[0], asked[1], actor, document=asked[2])
+        if standing.state == "erased":
+            SoughtRows(office.ledger).reject(asked[0], actor)
         _show(office, standing, as_json=as_json)
 
 
@@ -154,6 +158,7 @@ def find(
     as_json: Json = False,
 ) -> None:
     """`chengxin person find`."""
+    from api.intake.sought import SoughtRows
     from ledger import marks
 
     names = marks.fields()
@@ -171,6 +176,8 @@ def find(
         while finder.follow():
             pass
         found = finder.find(sought.strip(), names if field is None else [field])
+        if field is None:
+            found = found.with_more(SoughtRows(office.ledger).find(sought.strip()))
         office.record(actor, "PERSON", 1, max(found.position, 1))
     if as_json:
         put_json(found._asdict())

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from api.answers import Answer, Both, DayText, Position
+from api.intake.sought import SoughtRows
 from api.labels import field_words
 from ledger.calendar import local_day
 from ledger.dossier import Dossiers
@@ -68,6 +69,18 @@ class CopiedText(Answer):
     basis: str | None
 
 
+class CopiedRow(Answer):
+    """A row of an import that waits in quarantine: where it stood, and what it says."""
+
+    row: Annotated[int, Field(ge=1)]
+    organisation: str
+    import_: Annotated[str, Field(alias="import")]
+    file: str
+    line: int
+    quarantined_on: DayText
+    cells: dict[str, str]
+
+
 class PersonCopy(Answer):
     """Everything that is sealed of a person, for that person."""
 
@@ -79,9 +92,10 @@ class PersonCopy(Answer):
     law: str
     about: Both
     texts: Annotated[list[CopiedText], Field(description="In the order of the log.")]
+    rows: Annotated[list[CopiedRow], Field(description="Of a row in quarantine, itself.")]
 
 
-MODELS = (CopiedText, PersonCopy)
+MODELS = (CopiedText, CopiedRow, PersonCopy)
 
 
 class Copies:
@@ -93,6 +107,7 @@ class Copies:
         self._vault, self._erasures = ledger.vault, erasures
         self._log = PersonLog(ledger, clock=clock)
         self._dossiers = Dossiers(ledger.vault)
+        self._rows = SoughtRows(ledger)
 
     def of(self, person: str) -> dict[str, Any]:
         """The copy of one person, as `PersonCopy` describes it.
@@ -116,6 +131,7 @@ class Copies:
             "law": LAW,
             "about": {"zh": ABOUT.zh, "en": ABOUT.en},
             "texts": texts,
+            "rows": self._rows.copied(person),
         }
 
 

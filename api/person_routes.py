@@ -19,6 +19,7 @@ from api.accesses import Accesses
 from api.answers import Answer
 from api.body import REFERENCE, read_json
 from api.callers import Callers, Scope, claims_of
+from api.intake.sought import SoughtRows
 from api.openapi import BEARER, json_answer
 from api.person_copy import Copies, PersonCopy
 from api.person_json import (
@@ -118,6 +119,7 @@ class PersonRoutes:
         erasures: Erasures,
         copies: Copies,
         found: Marks,
+        rows: SoughtRows,
         *,
         terms: Terms,
         accesses: Accesses,
@@ -125,6 +127,7 @@ class PersonRoutes:
         max_body_bytes: int,
     ) -> None:
         self._erasures, self._copies, self._marks = erasures, copies, found
+        self._rows = rows
         self._terms, self._accesses = terms, accesses
         self._callers, self._max_body_bytes = callers, max_body_bytes
 
@@ -147,6 +150,9 @@ class PersonRoutes:
                 raise SchemaBroken([Flaw(("body", "field"), NO_FIELD)])
             names = [body.field]
         found = await reading(self._marks.find, body.text, names)
+        if body.field is None:
+            rows = await reading(self._rows.find, body.text)
+            found = found.with_more(rows)
         await self._accesses.record(claims, "PERSON", 1, max(found.position, 1))
         return reply(found._asdict(), claims.reader)
 
@@ -163,10 +169,16 @@ class PersonRoutes:
     async def erase(self, request: Request, person: Person) -> Response:
         """Erased: 200. Held until a day: 202, and then erased without being asked again."""
         claims, body = await self._asked(request, PersonRequest, ERASE, "write")
-        return await self._answer(
-            claims,
-            lambda: self._erasures.erase(person, body.ground, claims.actor, document=body.document),
-        )
+
+        def erase() -> Standing:
+            standing = self._erasures.erase(
+                person, body.ground, claims.actor, document=body.document
+            )
+            if standing.state == "erased":
+                self._rows.reject(person, claims.actor)
+            return standing
+
+        return await self._answer(claims, erase)
 
     async def release(self, request: Request, person: Person) -> Response:
         """How it stands then: the ground says whether the text is erased or stays."""

@@ -48,6 +48,10 @@ class Found(NamedTuple):
     persons: list[str]
     position: int
 
+    def with_more(self, persons: Collection[str]) -> Found:
+        """The same, with others in whom it was found elsewhere."""
+        return Found(sorted({*self.persons, *persons})[:MAX_FOUND], self.position)
+
 
 class Marks:
     """Makes marks, and finds by them."""

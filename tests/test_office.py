@@ -10,6 +10,7 @@ import pytest
 
 from api.intake.quarantine import Quarantine
 from api.intake.rejections import Rejections
+from api.person_copy import PersonCopy
 from ledger.access import AccessRecorded
 from ledger.database import Database
 from ledger.docket import Decision, Docket
@@ -169,3 +170,29 @@ def test_what_a_restored_backup_has_undone_is_rejected_again_before_it_is_shown(
     url = {"CHENGXIN_DATABASE_URL": ledger.database.conninfo}
     listed = json.loads(chengxin("quarantine", "list", "--json", **url).stdout)
     assert [one["id"] for one in listed["rows"]] == [2]
+
+
+def test_a_row_in_quarantine_is_found_copied_and_erased(
+    chengxin: Chengxin, ledger: Ledger, tmp_path: Path
+) -> None:
+    ours = {"CHENGXIN_DATABASE_URL": ledger.database.conninfo, "CHENGXIN_REF": REF}
+    held = Quarantine(ledger).held(1)
+    assert held is not None
+    name = held.cells["name"]
+    found = json.loads(chengxin("person", "find", name, "--json", **ours).stdout)["persons"]
+    assert held.person in found
+    copy = tmp_path / "copy.json"
+    assert chengxin("person", "copy", held.person, "-o", copy, **ours).returncode == 0
+    made = PersonCopy.model_validate_json(copy.read_bytes())
+    [row] = made.rows
+    assert (made.texts, row.row, row.import_, row.cells) == ([], 1, "penalties", held.cells)
+    done = chengxin("erase", held.person, "--ground", "CONSENT_WITHDRAWN", "--json", **ours)
+    assert json.loads(done.stdout)["state"] == "erased"
+    gone = Quarantine(ledger).held(1)
+    assert gone is not None
+    assert (gone.state, gone.cells) == ("rejected", {})
+    with ledger.database.connect(role=None) as connection:
+        boxes = connection.execute("SELECT box FROM intake.rows WHERE id = 1").fetchall()
+    assert boxes == [(None,)]
+    found = json.loads(chengxin("person", "find", name, "--json", **ours).stdout)["persons"]
+    assert held.person not in found

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from api.intake.quarantine import Quarantine
 from api.person_copy import WHY, PersonCopy
 from api.person_json import PersonsFound, PersonStanding
 from api.promises import keep_once
@@ -31,10 +32,11 @@ from ledger.rulebook import first_rulebook
 from ledger.store import Ledger
 from projections.rights import NONE, RIGHTS
 from tests import given
-from tests.conftest import Clock, new_ledger
+from tests.conftest import Clock, Run, new_ledger
 from tests.serving import Served, positioned, problem, serving, wait_until
 from tests.test_erasing import STRANGER
 from tests.test_keyring import destroyed, held
+from tests.test_quarantine import FILE, Office
 from tests.test_vault import CONTACT, NAME, whole_database
 
 OFFICER = "privacy_officer"
@@ -127,6 +129,35 @@ def test_what_cannot_be_answered(served: Served) -> None:
     problem(served.post("/v1/persons/search", wrong, OFFICER), 422, "schema-broken")
     said = problem(ask(served, STRANGER), 404, "unknown-person")
     assert STRANGER in said["detail"]
+
+
+def test_rows_in_quarantine_are_found_copied_and_erased_too(served: Served, run: Run) -> None:
+    Office(served.ledger, run).take(FILE)
+    quarantine = Quarantine(served.ledger)
+    held = quarantine.held(1)
+    assert held is not None
+    assert held.person is not None
+    mark(served)
+
+    def found(**field: str) -> list[str]:
+        sought = {"text": held.cells["name"]} | field
+        answer = served.post("/v1/persons/search", sought, OFFICER)
+        return PersonsFound.model_validate(answer.json()).persons
+
+    assert held.person in found()
+    assert found(field="name") == [], "a sealed field of an event"
+    answer = served.get(f"/v1/persons/{held.person}/copy", OFFICER)
+    copy = PersonCopy.model_validate(answer.json())
+    assert (copy.texts, [row.cells for row in copy.rows]) == ([], [held.cells])
+    assert (copy.rows[0].organisation, copy.rows[0].file) == ("CN-REG-1", "rows.csv")
+    assert ask(served, held.person).json()["state"] == "erased"
+    gone = quarantine.held(1)
+    assert gone is not None
+    assert (gone.state, gone.cells) == ("rejected", {})
+    assert held.person not in found()
+    other = quarantine.held(2)
+    assert other is not None
+    assert (other.state, bool(other.cells)) == ("waiting", True)
 
 
 def test_while_somebody_is_held_only_their_own_copy_opens(served: Served) -> None:

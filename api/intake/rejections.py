@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -81,14 +82,19 @@ class Rejections:
                 raise KeyFileError(f"{self._path}: line {number} is no rejection") from error
         if not found:
             return 0
-        columns = [list(column) for column in zip(*found, strict=True)]
-        try:
-            if not ledger.rows(BACK, [columns[0]]):
-                return 0
-            with ledger.database.connect() as connection:
-                return connection.execute(AGAIN, [*columns, WHY]).rowcount
-        except psycopg.OperationalError as error:
-            raise Unavailable from error
+        return reject(ledger, found, WHY)
+
+
+def reject(ledger: Ledger, rejections: Sequence[Rejection], why: str) -> int:
+    """Reject those of these rows that wait; how many. Raises Unavailable."""
+    columns = [list(column) for column in zip(*rejections, strict=True)]
+    try:
+        if not ledger.rows(BACK, [columns[0]]):
+            return 0
+        with ledger.database.connect() as connection:
+            return connection.execute(AGAIN, [*columns, why]).rowcount
+    except psycopg.OperationalError as error:
+        raise Unavailable from error
 
 
 def reject_again(ledger: Ledger, docket: Docket | None) -> int:
