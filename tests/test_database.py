@@ -37,6 +37,9 @@ MIGRATIONS = [
     "0008_erasure.sql",
     "0009_access.sql",
     "0010_traces.sql",
+    "0011_hold.sql",
+    "0012_naming.sql",
+    "0013_requests.sql",
 ]
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import orjson
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from ledger.appender import Key
 from ledger.database import Database
 from ledger.docket import DOCKET_FILE, Docket
 from ledger.dossier import Dossiers
 from ledger.envelope import Event, decode
 from ledger.erasing import Erasures, Standing
 from ledger.erasure import person_stream
-from ledger.errors import CodeNotInForce
+from ledger.errors import CodeNotInForce, KeyReused
 from ledger.handle import Desk
 from ledger.identity import Actor
 from ledger.keyfile import KeyFileError
@@ -551,3 +553,37 @@ def test_no_table_holds_it_in_any_writing(erasures: Erasures, opened: Ledger, pe
         plain = text.encode()
         for written in (plain, plain.hex().encode(), b64encode(plain), text.encode("utf-16-le")):
             assert written not in whole
+
+
+def test_the_digests_of_requests_that_named_somebody_go_with_them(
+    erasures: Erasures, opened: Ledger, record: Record, desk: Desk, run: Run
+) -> None:
+    """Whoever has the key of these digests could else try one name after the other."""
+
+    def key(name: str) -> Key:
+        return Key("issuer", "CN-REG-1", name, sha256(name.encode()).digest())
+
+    record(given.register(), key=key("registration"))
+    # Two events of one request: the person stands in the second.
+    registration, command = given.register(), complaint()
+    both = run(
+        desk.record(
+            given.OTHER, command, given.REGISTRAR, key=key("both"), registration=registration
+        )
+    )
+    first = record(complaint(), key=key("first"))
+    other = record(complaint(), key=key("other"))
+    for receipt in (first, both):
+        ask(erasures, person_of(opened, receipt))
+    kept = {"registration", "other"}
+    rows = all_rows(opened.database, "SELECT key, digest FROM :schema.:app_keys")
+    assert {name: digest for name, digest in rows if digest} == {
+        name: key(name).digest for name in kept
+    }
+    assert {name for name, _ in rows} == kept | {"both", "first"}
+    # The key stays spent: what named somebody is not recorded a second time.
+    head = opened.head()
+    with pytest.raises(KeyReused):
+        record(complaint(), key=key("first"))
+    assert record(complaint(), key=key("other")).position == other.position
+    assert opened.head() == head
