@@ -7,7 +7,7 @@ recorded before it is given out (`api/accesses.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
@@ -33,6 +33,19 @@ from projections.scores import Scores
 READ_THE_ACCESSES = Words(
     "read who looked at the file of this provider", "查阅该服务商档案的查询记录"
 )
+
+
+async def line_at(
+    ledger: Ledger, disclosure: Disclosure, position: int, reader: Reader, *, today: date
+) -> Look:
+    """The event at a position as a reader may see it. Raises Behind or UnknownPosition."""
+    look = await reading(disclosure.line, position, reader, today=today)
+    if not look.lines:
+        head = await reading(ledger.head)
+        if position <= head:
+            raise Behind(wanted=position, position=position - 1, lag=head - position + 1)
+        raise UnknownPosition(position=position, head=head)
+    return look
 
 
 class Record:
@@ -124,11 +137,6 @@ class Record:
         claims = await claims_of(request, self._callers, "read")
         reader = reader_of(claims)
         today = local_day(self._clock())
-        look = await reading(self._disclosure.line, position, reader, today=today)
-        if not look.lines:
-            head = await reading(self._ledger.head)
-            if position <= head:
-                raise Behind(wanted=position, position=position - 1, lag=head - position + 1)
-            raise UnknownPosition(position=position, head=head)
+        look = await line_at(self._ledger, self._disclosure, position, reader, today=today)
         await self._accesses.of_lines(claims, "EVENT", look)
         return reply(look.lines[0][1], reader)

@@ -17,7 +17,8 @@ from api import openapi
 from api.accesses import Accesses
 from api.callers import Callers, claims_of
 from api.query import Operation
-from api.refusals import Behind, TokenMissing, UnknownPosition
+from api.record import line_at
+from api.refusals import TokenMissing
 from api.replies import reply
 from api.security import not_allowed
 from ledger.calendar import local_day
@@ -66,12 +67,7 @@ class SealedDoor:
         if reader.rights.sealed == NONE:
             raise not_allowed(claims, OPEN_IT)
         today = local_day(self._clock())
-        look = await reading(self._disclosure.line, position, reader, today=today)
-        if not look.lines:
-            head = await reading(self._ledger.head)
-            if position <= head:
-                raise Behind(wanted=position, position=position - 1, lag=head - position + 1)
-            raise UnknownPosition(position=position, head=head)
+        look = await line_at(self._ledger, self._disclosure, position, reader, today=today)
         opened = await reading(self._disclosure.may_open, look.lines[0], reader)
         if opened is None:
             raise not_allowed(claims, OPEN_IT)

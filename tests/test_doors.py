@@ -51,6 +51,7 @@ EXCEPTIONS = {
         "rows",
     ): "rows in quarantine: `Reader.sees_rows_of` is asked for them",
     ("api/intake/quarantine.py", "rows"): "the same",
+    ("api/intake/sought.py", "rows"): "rows of persons, for who may (`Rights.persons`)",
     ("api/intake/rejections.py", "rows"): "keys of rows that were rejected; nothing leaves",
     ("api/intake/backlog.py", "rows"): "how many rows wait; nothing of any of them",
     (
