@@ -31,9 +31,8 @@ from api.connection import Room, connections
 from api.delivery import Deliveries
 from api.door import Door
 from api.feed import Feed
-from api.health import Health
 from api.intake.sought import SoughtRows
-from api.metrics import Metrics
+from api.metrics import status_routes
 from api.pages import Pages
 from api.pages import routes as page_routes
 from api.person_copy import MODELS as COPY_MODELS
@@ -52,7 +51,6 @@ from api.release import VERSION
 from api.replies import public
 from api.sealed import SealedDoor
 from api.settings import Settings
-from api.survey import survey
 from api.titles import TITLES
 from api.traffic import Traffic
 from api.writes import WRITES
@@ -116,8 +114,6 @@ def create_app(
     sheets = Sheets(ledger, scores, disclosure)
     pages = Pages(sheets, rulebooks=scores.rulebooks, clock=clock)
     accesses = Accesses(ledger)
-    lag = settings.ready_lag_events
-    health = Health(ledger, tail, scores=scores, disclosure=disclosure, ready_lag_events=lag)
     quarantine = QuarantineRoutes(
         ledger,
         accesses=accesses,
@@ -135,11 +131,6 @@ def create_app(
         limit=settings.max_streams,
     )
     traffic = Traffic()
-    look = partial(survey, ledger, (scores.schema, disclosure.schema))
-    where = settings.metrics_networks()
-    metrics = Metrics(
-        ledger, tail, look=look, feed=feed, traffic=traffic, folds=folds, networks=where
-    )
     app = FastAPI(
         # In this order: FastAPI tries one after the other, and writes are the busiest.
         routes=[
@@ -151,8 +142,16 @@ def create_app(
             Deliveries(settings, callers=callers).route(),
             *quarantine.routes(),
             *person_routes(ledger, settings, accesses, callers=callers, clock=clock),
-            *health.routes(),
-            metrics.route(),
+            *status_routes(
+                ledger,
+                tail,
+                (scores, disclosure),
+                settings,
+                feed=feed,
+                traffic=traffic,
+                folds=folds,
+                issuers=dict if callers is None else callers.issuer_states,
+            ),
             resource.route([] if callers is None else callers.issuers),
             problem_types(pages),
             *page_routes(pages),

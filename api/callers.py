@@ -23,6 +23,7 @@ from api.oidc.access import Access
 from api.oidc.compact import take_apart
 from api.oidc.fetch import fetch_json
 from api.oidc.issuer import Issuer
+from api.oidc.keys import KeysState
 from api.security import Claims, Tokens, header_values, not_allowed
 from ledger.database import reading
 from ledger.dossier import ACTOR
@@ -54,6 +55,10 @@ class Callers:
     def issuers(self) -> list[str]:
         """The issuers of others whose tokens are taken."""
         return self._access.names if self._access is not None else []
+
+    def issuer_states(self) -> dict[str, KeysState]:
+        """How it stands with the keys of each of them."""
+        return self._access.states() if self._access is not None else {}
 
     def known(self, token: str) -> Claims | None:
         """The claims of a token that was verified before and is still good; else None.

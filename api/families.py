@@ -14,6 +14,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from api.oidc.keys import KeysState
 from api.survey import Survey
 from api.traffic import Kind, Traffic
 from ledger.figures import Appends, Distribution, Folds
@@ -141,6 +142,27 @@ def of_tail(*, healthy: bool, position: int) -> Iterator[Metric]:
     """What the process knows of the log without asking."""
     yield gauge("tail_healthy", "Whether the process listens to the database.", healthy)
     yield gauge("tail_position", "The last position the process knows of.", position)
+
+
+def of_issuers(found: Mapping[str, KeysState]) -> Iterator[Metric]:
+    """The issuers of others whose tokens are taken."""
+    by_issuer = ["issuer"]
+    yield gauges(
+        "issuer_keys_fetched_seconds_ago",
+        "How long ago an issuer's keys were last fetched; nothing before the first time.",
+        by_issuer,
+        [
+            ([name], one.fetched_seconds_ago)
+            for name, one in found.items()
+            if one.fetched_seconds_ago is not None
+        ],
+    )
+    yield gauges(
+        "issuer_failing_seconds",
+        "Since when an issuer's keys cannot be fetched; 0 where they can.",
+        by_issuer,
+        [([name], one.failing_for_seconds or 0) for name, one in found.items()],
+    )
 
 
 def of_database(found: Survey | None) -> Iterator[Metric]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 
 from api import openapi
 from api.intake.backlog import Waiting, waiting_of
+from api.oidc.keys import KeysState
 from api.problems import AWAY
 from api.query import Operation
 from api.replies import reply
@@ -51,12 +52,14 @@ class Health:
         scores: Scores,
         disclosure: Disclosure,
         ready_lag_events: int,
+        issuers: Callable[[], Mapping[str, KeysState]],
     ) -> None:
         self._ledger = ledger
         self._tail = tail
         self._scores = scores
         self._disclosure = disclosure
         self._ready_lag_events = ready_lag_events
+        self._issuers = issuers
 
     def routes(self) -> list[Operation]:
         """The routes."""
@@ -127,6 +130,8 @@ class Health:
             },
             # Work for a person, which makes nothing less ready.
             "quarantine": waiting and {"waiting": waiting.rows, "oldest_on": waiting.oldest_on},
+            # Away, they keep out their own bearers only, whichever process is asked.
+            "issuers": {name: one._asdict() for name, one in self._issuers().items()},
         }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 
 from anyio import to_thread
@@ -23,18 +24,22 @@ from prometheus_client.registry import Collector
 from api import families, openapi
 from api.feed import Feed
 from api.front import PASSED_ON, address_of
-from api.health import NO_SCHEMA
+from api.health import NO_SCHEMA, Health
+from api.oidc.keys import KeysState
 from api.problems import AWAY
 from api.query import Operation
 from api.refusals import NotFound
 from api.release import VERSION
-from api.survey import Survey
+from api.settings import Settings
+from api.survey import Survey, survey
 from api.traffic import Traffic
 from ledger.database import reading
 from ledger.errors import Unavailable
 from ledger.figures import Folds
 from ledger.store import Ledger
 from ledger.tail import Tail
+from projections.disclosure import Disclosure
+from projections.scores import Scores
 
 PATH = "/metrics"
 LOOK_SECONDS = 2.0
@@ -52,6 +57,7 @@ class Metrics:
         feed: Feed,
         traffic: Traffic,
         folds: Mapping[str, Folds],
+        issuers: Callable[[], Mapping[str, KeysState]],
         networks: Sequence[IPv4Network | IPv6Network],
     ) -> None:
         self._ledger = ledger
@@ -60,6 +66,7 @@ class Metrics:
         self._feed = feed
         self._traffic = traffic
         self._folds = folds
+        self._issuers = issuers
         self._networks = networks
         self._looking: asyncio.Task[Survey | None] | None = None
         self._alone = threading.Lock()
@@ -123,6 +130,7 @@ class Metrics:
         yield from families.of_pool(self._ledger.pool())
         yield from families.of_folds(self._folds)
         yield from families.of_tail(healthy=self._tail.healthy, position=self._tail.position)
+        yield from families.of_issuers(self._issuers())
         yield from families.of_database(survey)
 
 
@@ -135,3 +143,37 @@ class Seen(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families."""
         return self._metrics.families(self._survey)
+
+
+def status_routes(
+    ledger: Ledger,
+    tail: Tail,
+    projections: tuple[Scores, Disclosure],
+    settings: Settings,
+    *,
+    feed: Feed,
+    traffic: Traffic,
+    folds: Mapping[str, Folds],
+    issuers: Callable[[], Mapping[str, KeysState]],
+) -> list[Operation]:
+    """The routes of what is told of the process itself."""
+    scores, disclosure = projections
+    health = Health(
+        ledger,
+        tail,
+        scores=scores,
+        disclosure=disclosure,
+        ready_lag_events=settings.ready_lag_events,
+        issuers=issuers,
+    )
+    metrics = Metrics(
+        ledger,
+        tail,
+        look=partial(survey, ledger, (scores.schema, disclosure.schema)),
+        feed=feed,
+        traffic=traffic,
+        folds=folds,
+        issuers=issuers,
+        networks=settings.metrics_networks(),
+    )
+    return [*health.routes(), metrics.route()]

@@ -21,6 +21,13 @@ class Follow(Answer):
     error: str | None
 
 
+class IssuerState(Answer):
+    """How it stands with the keys of an issuer; null: never fetched yet, not failing."""
+
+    fetched_seconds_ago: int | None
+    failing_for_seconds: int | None
+
+
 class Readiness(Answer):
     """Whether everything needed to answer is there; `reasons` lists what is not."""
 
@@ -30,3 +37,4 @@ class Readiness(Answer):
     tail: dict[str, bool | int]
     projections: dict[str, Follow]
     quarantine: dict[str, int | DayText | None] | None
+    issuers: dict[str, IssuerState]

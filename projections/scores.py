@@ -306,6 +306,9 @@ class _Told:
             if subject is None or envelope["source"] != f"{PROVIDER_SOURCE}{subject}":
                 # What is no part of the provider's own record, as who looked at it, moves nothing.
                 continue
+            if envelope["visibility"] == "officers":
+                # It gives no fact, and nothing that moves may tell the provider that it is there.
+                continue
             self._note(subject, position, envelope)
             for fact in found:
                 yield subject, str(position), fact["id"], orjson.dumps(fact).decode()

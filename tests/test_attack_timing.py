@@ -18,9 +18,9 @@ from ledger.database import Database
 from ledger.marks import Marks, fields
 from tests import given
 from tests.attack import attacks
+from tests.attacked import quarantined
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, positioned, serving
-from tests.test_attack_access import quarantined
 from tests.test_vault import NAME, complaint
 
 

@@ -24,7 +24,8 @@ clock stands at 2026-03-02 09:30 in Shanghai. Its form, which REST clients of ed
 * `{{kind.name}}` stands for a value of a kind (`KINDS`): where it is met first in an answer it
   takes the value that is there, and wherever it stands again it means the same. `{{any}}` means
   anything; in a request `{{token.ROLE}}` is a token of that role and of another person each time,
-  `{{officer.NAME}}` one of a registrar, always the same person, and `{{long.N}}` N letters.
+  `{{officer.NAME}}` one of a registrar, always the same person, `{{provider.IDENTIFIER}}` one of a
+  provider, and `{{long.N}}` N letters.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
@@ -41,6 +43,8 @@ import pytest
 
 from api.lines import JSON_LINES, JSON_LINES_TOO
 from ledger.database import Database
+from ledger.marks import Marks
+from ledger.store import Ledger
 from tests.conftest import Clock, new_ledger
 from tests.serving import Served, serving
 
@@ -55,8 +59,8 @@ KINDS = {
     "tag": '(?:W/)?"[0-9a-f]{32}"',
     "digest": "[0-9a-f]{64}",
 }
-PLACEHOLDER = re.compile(r"\{\{([a-z]+)(?:\.([a-z_0-9]+))?\}\}")
-BARE = re.compile(r"(?:^|(?<=[:\[,] ))\{\{([a-z.0-9_]+)\}\}(?=\s*(?:[,\]}]|$))")
+PLACEHOLDER = re.compile(r"\{\{([a-z]+)(?:\.([A-Za-z_0-9]+))?\}\}")
+BARE = re.compile(r"(?:^|(?<=[:\[,] ))\{\{([A-Za-z.0-9_]+)\}\}(?=\s*(?:[,\]}]|$))")
 """A placeholder of a number, or of anything, in JSON: it stands in no text."""
 MARK = "{{"
 
@@ -122,6 +126,8 @@ class Values:
             kind, name = match.groups()
             if kind == "token":
                 return self._served.token(name)
+            if kind == "provider":
+                return self._served.token(kind, name)
             if kind == "officer":
                 ref = str(uuid5(NAMESPACE_URL, name))
                 return self._served.tokens.issue(role="registrar", organisation="CN-REG-1", ref=ref)
@@ -189,6 +195,8 @@ def play(served: Served, script: str) -> Iterator[str]:
     values = Values(served)
     for step in steps_of(script):
         served.follow()  # reads follow writes in moments; a script does not wait for them
+        while Marks(served.ledger).follow():
+            pass
         response = served.client.request(
             step.method,
             values.fill(step.path),
@@ -225,9 +233,12 @@ Start = Callable[[], AbstractContextManager[Served]]
 @pytest.fixture
 def start(databases: Callable[[], Database], tmp_path: Path) -> Start:
     """Starts a server on a ledger that was just opened."""
-    return lambda: serving(
-        databases(), tmp_path / "keys", Clock(), new_ledger=new_ledger, public_url=URL
-    )
+    keys = tmp_path / "keys"
+
+    def ledger_of(database: Database, clock: Callable[[], datetime]) -> Ledger:
+        return new_ledger(database, clock, keys)
+
+    return lambda: serving(databases(), keys, Clock(), new_ledger=ledger_of, public_url=URL)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,36 @@ def test_many_at_once_ask_once(scene: Scene) -> None:
 
 
 # --- an issuer that is away ----------------------------------------------------------------------
+
+
+def test_how_it_stands_with_an_issuer_is_told(scene: Scene) -> None:
+    def told() -> tuple[Any, dict[str, float]]:
+        ready = scene.served.get("/readyz")
+        assert ready.status_code == 200
+        figures = scene.served.get("/metrics").text
+        name = re.escape(scene.provider.issuer)
+        found = re.findall(
+            rf'^chengxin_(issuer_\w+)\{{issuer="{name}"\}} (\S+)$', figures, re.MULTILINE
+        )
+        return ready.json()["issuers"][scene.provider.issuer], {n: float(v) for n, v in found}
+
+    failing, fetched = "issuer_failing_seconds", "issuer_keys_fetched_seconds_ago"
+    never = {"fetched_seconds_ago": None, "failing_for_seconds": None}
+    assert told() == (never, {failing: 0})
+    token = scene.provider.token()
+    assert is_let_in(scene, token)
+    scene.ticks.now += 300
+    assert told() == (never | {"fetched_seconds_ago": 300}, {failing: 0, fetched: 300})
+    scene.provider.stop()
+    assert is_let_in(scene, token)
+    wait_until(lambda: told()[0]["failing_for_seconds"] is not None)
+    scene.ticks.now += 60
+    now = {"fetched_seconds_ago": 360, "failing_for_seconds": 60}
+    assert told() == (now, {failing: 60, fetched: 360})
+    scene.provider.start()
+    assert is_let_in(scene, token)
+    wait_until(lambda: told()[0]["failing_for_seconds"] is None)
+    assert told() == (never | {"fetched_seconds_ago": 0}, {failing: 0, fetched: 0})
 
 
 def test_known_keys_stay_good_for_a_while_and_then_it_is_said(scene: Scene) -> None:

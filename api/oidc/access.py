@@ -23,7 +23,7 @@ from api import unadmitted
 from api.oidc.compact import Compact
 from api.oidc.fetch import Fetch
 from api.oidc.issuer import Issuer
-from api.oidc.keys import IssuerKeys, PublicKey
+from api.oidc.keys import IssuerKeys, KeysState, PublicKey
 from api.security import Claims, Term
 from ledger.errors import Words
 from ledger.identity import Actor
@@ -75,6 +75,10 @@ class Access:
     def names(self) -> list[str]:
         """The issuers, as they are named in `iss`."""
         return list(self._issuers)
+
+    def states(self) -> dict[str, KeysState]:
+        """How it stands with the keys of each issuer."""
+        return {name: keys.state() for name, keys in self._keys.items()}
 
     def known(self, token: str) -> Claims | None:
         """The claims of a token that was verified before and is still good; else None.

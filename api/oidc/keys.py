@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
@@ -51,6 +51,16 @@ PublicKey = RSAKey | ECKey | OKPKey
 log = structlog.get_logger("chengxin.oidc")
 
 
+class KeysState(NamedTuple):
+    """How long ago an issuer's keys were last fetched, and since when they cannot be; None: not.
+
+    In whole seconds.
+    """
+
+    fetched_seconds_ago: int | None
+    failing_for_seconds: int | None
+
+
 class IssuerKeys:
     """The keys of one issuer, in one process on one event loop."""
 
@@ -71,7 +81,17 @@ class IssuerKeys:
         self._fetched: float | None = None
         self._asked: float | None = None
         self._why: Words | None = None
+        self._failing: float | None = None
         self._asking: asyncio.Task[None] | None = None
+
+    def state(self) -> KeysState:
+        """How it stands with them. Keys are asked for when a token comes: a long time ago alone is
+        no fault."""
+        now = self._now()
+        fetched, failing = (
+            None if since is None else int(now - since) for since in (self._fetched, self._failing)
+        )
+        return KeysState(fetched, failing)
 
     async def find(self, kid: str | None, algorithm: str) -> PublicKey:
         """The key that a token names. Raises IssuerUnavailable or TokenKeyUnknown."""
@@ -143,10 +163,11 @@ class IssuerKeys:
             if self._why != error.reason:
                 log.warning("issuer's keys", issuer=self._issuer.issuer, reason=error.reason.en)
             self._why = error.reason
+            self._failing = self._now() if self._failing is None else self._failing
         else:
             if self._why is not None:
                 log.info("issuer's keys are there again", issuer=self._issuer.issuer)
-            self._why = None
+            self._why = self._failing = None
             gone = self._keys.keys() - found.keys()
             self._keys, self._fetched = found, self._now()
             if gone:
