@@ -529,7 +529,7 @@ def test_killed_between_the_append_and_the_settling_it_is_recorded_once(
         assert b"[acceptance-begun]" in refused.stderr
     done = chengxin("quarantine", "accept", 1, *org)
     assert (done.returncode, done.stderr) == (0, b"Accepted, at 4.\n")
-    assert opened.head() == 3
+    assert opened.head() == 4
     events = [decode(row.state).data for row in opened.read(0, 10)]
     assert sum(isinstance(data, PenaltyImposed) for data in events) == 1
     steps = [step.what for step in Quarantine(opened).steps(1)]
