@@ -144,11 +144,12 @@ def _get(position: int, token: str) -> bytes:
 
 
 def _milliseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """The median of how long each call takes, in turns."""
+    """The median of how long each call takes, in turns, each time another one first."""
     took: list[list[float]] = [[] for _ in calls]
-    for _ in range(WARMING + ROUNDS):
-        for call, mine in zip(calls, took, strict=True):
+    for round in range(WARMING + ROUNDS):
+        for n in range(len(calls)):
+            at = (round + n) % len(calls)
             started = time.perf_counter()
-            call()
-            mine.append((time.perf_counter() - started) * 1000)
+            calls[at]()
+            took[at].append((time.perf_counter() - started) * 1000)
     return [median(mine[WARMING:]) for mine in took]

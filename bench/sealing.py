@@ -5,7 +5,7 @@ the title, the terms and the price of the contract, and the descriptions of two 
 all under the counterparty's key, or each description under a new person's (three keys an event,
 two of them made for it). The peers: the very same texts stored in clear, as this ledger would do
 without sealing; and contracts without these texts, whose events are half as long. All sides run in
-turns on one ledger, so that a slow moment of the machine slows all of them.
+turns on one ledger, each time another one first, so that a slow moment of the machine slows all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ledger.store import Ledger
 
 CALLERS = 64
 CLIENTS = 500
-ROUNDS = 6
+ROUNDS = 8
 CONTRACTS = 60
 TERMS = "第一条 服务期限三个月，按月结算。\n第二条 佣金按成交额的百分之五计。" * 4
 
@@ -87,9 +87,10 @@ async def _measured(desk: Desk) -> dict[Side, float]:
     rates: dict[Side, list[float]] = {side: [] for side in SIDES}
     for warming in rates:
         await _rate(desk, warming)
-    for _ in range(ROUNDS):
-        for side, found in rates.items():
-            found.append(await _rate(desk, side))
+    for round in range(ROUNDS):
+        for n in range(len(SIDES)):
+            side = SIDES[(round + n) % len(SIDES)]
+            rates[side].append(await _rate(desk, side))
     return {side: statistics.median(found) for side, found in rates.items()}
 
 
