@@ -31,7 +31,7 @@ from api.connection import Room, connections
 from api.delivery import Deliveries
 from api.door import Door
 from api.feed import Feed
-from api.intake.sought import SoughtRows
+from api.intake.sought import SoughtRows, erasures_of
 from api.metrics import status_routes
 from api.pages import Pages
 from api.pages import routes as page_routes
@@ -56,7 +56,6 @@ from api.traffic import Traffic
 from api.writes import WRITES
 from ledger.database import reading
 from ledger.docket import Docket
-from ledger.erasing import Erasures
 from ledger.figures import Folds
 from ledger.handle import Desk
 from ledger.marks import Marks
@@ -216,7 +215,7 @@ def person_routes(
 ) -> list[Operation]:
     """The routes of persons."""
     keys = settings.keys()
-    erasures = Erasures(ledger, None if keys is None else Docket(keys), clock=clock)
+    erasures = erasures_of(ledger, None if keys is None else Docket(keys), clock=clock)
     persons = PersonRoutes(
         erasures,
         Copies(ledger, erasures, clock=clock),

@@ -70,11 +70,11 @@ def office_of(data_dir: Path | None, *, keys: bool = False) -> Iterator[Office]:
 def opened(database: Database, settings: Settings) -> Iterator[Office]:
     """The ledger of a database, where what was erased is gone. Raises as `office_of`."""
     from api.intake.rejections import reject_again
-    from ledger.erasing import Erasures
+    from api.intake.sought import erasures_of
 
     with Ledger(database, clock=system_clock, keyring=keyring_of(settings)) as ledger:
         docket = docket_of(settings)
-        erasures = Erasures(ledger, docket, clock=system_clock)
+        erasures = erasures_of(ledger, docket, clock=system_clock)
         erasures.resume()
         reject_again(ledger, docket)
         yield Office(ledger, erasures, settings)

@@ -57,14 +57,10 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """`chengxin erase`."""
-    from api.intake.sought import SoughtRows
-
     with office_of(data_dir, keys=True) as office:
         asked = _asked(person, ground, document)
         actor = actor_of(org, ROLE, ref)
         standing = office.erasures.erase(asked[0], asked[1], actor, document=asked[2])
-        if standing.state == "erased":
-            SoughtRows(office.ledger).reject(asked[0], actor)
         _show(office, standing, as_json=as_json)
 
 

@@ -169,16 +169,10 @@ class PersonRoutes:
     async def erase(self, request: Request, person: Person) -> Response:
         """Erased: 200. Held until a day: 202, and then erased without being asked again."""
         claims, body = await self._asked(request, PersonRequest, ERASE, "write")
-
-        def erase() -> Standing:
-            standing = self._erasures.erase(
-                person, body.ground, claims.actor, document=body.document
-            )
-            if standing.state == "erased":
-                self._rows.reject(person, claims.actor)
-            return standing
-
-        return await self._answer(claims, erase)
+        return await self._answer(
+            claims,
+            lambda: self._erasures.erase(person, body.ground, claims.actor, document=body.document),
+        )
 
     async def release(self, request: Request, person: Person) -> Response:
         """How it stands then: the ground says whether the text is erased or stays."""

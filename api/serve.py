@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from api.app import create_app, make_server
 from api.callers import Callers
 from api.intake.rejections import reject_again
+from api.intake.sought import erasures_of
 from api.options import run as run_to_end
 from api.promises import keep_promises
 from api.reach import Reach
@@ -32,7 +33,6 @@ from api.worker import work
 from ledger.calendar import local_day
 from ledger.database import Database
 from ledger.docket import Docket
-from ledger.erasing import Erasures
 from ledger.forgetting import Forgetting
 from ledger.handle import Desk
 from ledger.keyring import Keyring
@@ -153,7 +153,7 @@ class House:
         self.ledger = Ledger(database, clock=clock, keyring=keyring)
         self.tail = Tail(database)
         self.clock = self.tail.bounded(clock)
-        self.erasures = Erasures(self.ledger, docket, clock=self.clock)
+        self.erasures = erasures_of(self.ledger, docket, clock=self.clock)
         self.marks = Marks(self.ledger) if keyring else None
         self.forgetting = Forgetting(self.ledger, self.tail, clock=self.clock)
         self.scores = Scores(self.ledger)

@@ -64,16 +64,27 @@ class _Duties(TypedDict):
 
 
 Decide = Callable[[Person, Rulebook, date], Sequence[Data]]
+Settle = Callable[[Sequence[Event]], None]
 
 
 class Erasures:
     """Where requests to erase are decided and carried out."""
 
     def __init__(
-        self, ledger: Ledger, docket: Docket | None, *, clock: Callable[[], datetime]
+        self,
+        ledger: Ledger,
+        docket: Docket | None,
+        *,
+        clock: Callable[[], datetime],
+        settle: Settle | None = None,
     ) -> None:
-        """`docket` None: this process has no keys, and nothing can be decided or carried out."""
+        """`docket` None: this process has no keys, and nothing can be decided or carried out.
+
+        `settle` ends what waits outside the log of those who are erased, given the erasures; it
+        is called when they are forgotten, and for all of them again by `resume`.
+        """
         self._ledger, self._docket_or_none = ledger, docket
+        self._settle_rows = settle
         self._log = PersonLog(ledger, clock=clock)
         self._dossiers = Dossiers(ledger.vault)
         self._holds: dict[str, date] = {}
@@ -183,14 +194,16 @@ class Erasures:
             requests = self._log.after(0)
             self._copy_into_docket(requests)
             changed = self._record_what_is_missing(self._decisions())
-            erased = [
-                event.data.person
+            erased = {
+                event.data.person: event
                 for _, event in self._log.after(0)
                 if isinstance(event.data, PersonErasure)
-            ]
+            }
             left = self._dossiers.not_forgotten(erased)
             for person in left:
                 self._ledger.vault.forget(person)
+            if erased and self._settle_rows is not None:
+                self._settle_rows(list(erased.values()))
             self._settled = (self._docket.state(), self._log.last())
         return len(changed | set(left))
 
@@ -278,8 +291,12 @@ class Erasures:
 
     def _carry_out(self, person: str) -> None:
         state, _ = self._log.state(person)
-        if state.erased is not None and self._dossiers.tombstone(person) is None:
+        if state.erased is None:
+            return
+        if self._dossiers.tombstone(person) is None:
             self._ledger.vault.forget(person)
+        if self._settle_rows is not None:
+            self._settle_rows([state.erased])
 
     def _copy_into_docket(self, requests: Sequence[Placed]) -> None:
         """What the log says and the docket does not: the file was lost, or is an older one."""

@@ -99,6 +99,17 @@ def readings(name: str, text: str) -> Iterator[tuple[int, str]]:
                     yield node.lineno, found[0]
 
 
+def test_whoever_erases_settles_rows_in_quarantine_too() -> None:
+    """Made any other way, an erasure would leave the row of the erased waiting."""
+    making = {
+        name
+        for name in python_files("api/")
+        for node in ast.walk(ast.parse(text_of(name)))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Erasures"
+    }
+    assert making == {"api/intake/sought.py"}
+
+
 def test_no_door_reads_events_but_through_the_judgement() -> None:
     found = {
         (name, what) for name in python_files("api/") for _, what in readings(name, text_of(name))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from api.intake.quarantine import Quarantine
+from api.intake.sought import erasures_of
 from api.person_copy import WHY, PersonCopy
 from api.person_json import PersonsFound, PersonStanding
 from api.promises import keep_once
@@ -22,6 +23,7 @@ from api.roles import ROLES
 from ledger import marks
 from ledger.database import Database
 from ledger.docket import DOCKET_FILE, Docket
+from ledger.dossier import Dossiers
 from ledger.erasing import Erasures
 from ledger.forgetting import Forgetting
 from ledger.handle import Desk
@@ -30,14 +32,15 @@ from ledger.marks import Marks, alike
 from ledger.private import Private
 from ledger.rulebook import first_rulebook
 from ledger.store import Ledger
+from ledger.vault_errors import PersonErased
 from projections.rights import NONE, RIGHTS
 from tests import given
 from tests.conftest import Clock, Run, new_ledger
 from tests.serving import Served, positioned, problem, serving, wait_until
-from tests.test_erasing import STRANGER
+from tests.test_erasing import STRANGER, copied
 from tests.test_keyring import destroyed, held
 from tests.test_quarantine import FILE, Office
-from tests.test_vault import CONTACT, NAME, whole_database
+from tests.test_vault import CONTACT, NAME, complaint, whole_database
 
 OFFICER = "privacy_officer"
 GROUND = {"ground": "CONSENT_WITHDRAWN", "document": "PIPL-2026-17"}
@@ -158,6 +161,51 @@ def test_rows_in_quarantine_are_found_copied_and_erased_too(served: Served, run:
     other = quarantine.held(2)
     assert other is not None
     assert (other.state, bool(other.cells)) == ("waiting", True)
+
+
+def test_of_an_erased_row_the_reference_stays_taken(served: Served, run: Run, clock: Clock) -> None:
+    Office(served.ledger, run).take(FILE)
+    held = Quarantine(served.ledger).held(1)
+    assert held is not None
+    assert held.person is not None
+    assert ask(served, held.person).json()["state"] == "erased"
+    left = Dossiers(served.ledger.vault).tombstone(held.person)
+    assert left is not None
+    assert ask(served, held.person).json()["state"] == "erased"
+    # In another process, which does not remember that it was dropped.
+    with new_ledger(served.ledger.database, clock, served.keys) as other:
+        with pytest.raises(PersonErased):
+            run(Desk(other).record(given.PROVIDER, complaint(held.person), given.REGISTRAR))
+        assert Dossiers(other.vault).tombstone(held.person) == left
+
+
+def test_erased_rows_do_not_wait_again_after_a_restore_or_a_kill(
+    served: Served, run: Run, databases: Callable[[], Database], clock: Clock
+) -> None:
+    Office(served.ledger, run).take(FILE)
+    first, second = (Quarantine(served.ledger).held(id) for id in (1, 2))
+    assert first is not None
+    assert first.person is not None
+    assert second is not None
+    assert second.person is not None
+    backup, docket = copied(databases, served.ledger.database), Docket(served.keys)
+    assert ask(served, first.person).json()["state"] == "erased"
+    # Killed before the row was settled.
+    erased = Erasures(served.ledger, docket, clock=clock)
+    erased.erase(second.person, "CONSENT_WITHDRAWN", given.REGISTRAR, document=None)
+    with new_ledger(backup, clock, served.keys) as restored:
+        erasures = erasures_of(restored, docket, clock=clock)
+        assert erasures.resume() == 2
+        for ledger in (restored, served.ledger):
+            keep_once(erasures_of(ledger, docket, clock=clock), Marks(ledger), clock())
+            quarantine = Quarantine(ledger)
+            assert quarantine.listed(None, limit=10, state="waiting") == []
+            steps = [quarantine.steps(id) for id in (1, 2)]
+            assert [[one.what for one in of] for of in steps] == [["quarantined", "rejected"]] * 2
+            assert steps[1][-1].actor == given.REGISTRAR
+            for one in (first.person, second.person):
+                assert Dossiers(ledger.vault).tombstone(one) is not None
+        assert erasures.resume() == 0
 
 
 def test_while_somebody_is_held_only_their_own_copy_opens(served: Served) -> None:

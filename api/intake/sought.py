@@ -7,7 +7,8 @@ what is settled says nothing any more. Blocking.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -16,8 +17,11 @@ from api.intake.content import Content, opened
 from api.intake.quarantine import SCHEMA
 from api.intake.rejections import Rejection, reject
 from ledger.calendar import local_day
+from ledger.docket import Docket
+from ledger.envelope import Event
+from ledger.erasing import Erasures
+from ledger.erasure import PersonErasure
 from ledger.errors import Unavailable
-from ledger.identity import Actor
 from ledger.marks import MAX_FOUND, alike
 from ledger.store import Ledger
 from ledger.vault_errors import SealBroken
@@ -68,12 +72,9 @@ class SoughtRows:
             for row in self._opened(self._rows(ONE, person))
         ]
 
-    def reject(self, person: str, actor: Actor) -> None:
-        """Settle the row of somebody erased, whose content is gone. Raises Unavailable."""
-        if self._rows(ONE, person):
-            now = self._ledger.clock().isoformat()
-            one = Rejection(person, now, actor.organisation, actor.role, actor.ref)
-            reject(self._ledger, [one], WHY)
+    def reject(self, erasures: Sequence[Event]) -> None:
+        """Settle the rows of the erased, whose content is gone. Raises Unavailable."""
+        reject(self._ledger, [_rejection(one) for one in erasures], WHY)
 
     def _opened(self, rows: list[tuple[Any, ...]]) -> Iterator[RowOf]:
         keys = self._ledger.vault.persons.living([row[0] for row in rows])
@@ -93,3 +94,19 @@ class SoughtRows:
             return self._ledger.rows(query, [parameter])
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise Unavailable from error
+
+
+def _rejection(erasure: Event) -> Rejection:
+    """By whom and when it was erased, so that a restored backup comes to say the same."""
+    assert isinstance(erasure.data, PersonErasure)
+    assert erasure.time is not None
+    actor = erasure.actor
+    who = (actor.organisation, actor.role, actor.ref)
+    return Rejection(erasure.data.person, erasure.time.isoformat(), *who)
+
+
+def erasures_of(
+    ledger: Ledger, docket: Docket | None, *, clock: Callable[[], datetime]
+) -> Erasures:
+    """The erasures of a ledger with a quarantine: with whoever is erased goes their row."""
+    return Erasures(ledger, docket, clock=clock, settle=SoughtRows(ledger).reject)
