@@ -40,6 +40,7 @@ MIGRATIONS = [
     "0011_hold.sql",
     "0012_naming.sql",
     "0013_requests.sql",
+    "0014_requests.sql",
 ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from ledger.appender import Key
-from ledger.database import Database
+from ledger.database import Database, migrate
 from ledger.docket import DOCKET_FILE, Docket
 from ledger.dossier import Dossiers
 from ledger.envelope import Event, decode
@@ -587,3 +588,15 @@ def test_the_digests_of_requests_that_named_somebody_go_with_them(
         record(complaint(), key=key("first"))
     assert record(complaint(), key=key("other")).position == other.position
     assert opened.head() == head
+    # As a version left it that did not empty them yet.
+    with opened.database.connect(role=None) as connection:
+        connection.execute("ALTER TABLE ledger.chengxin_keys DISABLE TRIGGER immutable")
+        for name in ("first", "both", "registration", "other"):
+            digest = [key(name).digest, name]
+            connection.execute("UPDATE ledger.chengxin_keys SET digest = %s WHERE key = %s", digest)
+        connection.execute("ALTER TABLE ledger.chengxin_keys ENABLE TRIGGER immutable")
+        connection.execute("DELETE FROM ledger.migrations WHERE name = '0014_requests.sql'")
+    assert migrate(opened.database, files("ledger") / "sql") == ["0014_requests.sql"]
+    assert sorted(all_rows(opened.database, "SELECT key, digest FROM :schema.:app_keys")) == sorted(
+        rows
+    )
