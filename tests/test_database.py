@@ -41,6 +41,7 @@ MIGRATIONS = [
     "0012_naming.sql",
     "0013_requests.sql",
     "0014_requests.sql",
+    "0015_forget.sql",
 ]
 
 

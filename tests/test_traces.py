@@ -285,6 +285,52 @@ def waiting(database: Database) -> bool:
     return bool(all_rows(database, query))
 
 
+@pytest.mark.parametrize("what", ["references", "marks", "key"])
+def test_erasing_what_a_key_service_is_asked_about_keeps_nobody_from_writing(
+    what: str, opened: Ledger, record: Record, database: Database, clock: Clock, keys: Path
+) -> None:
+    record(given.register())
+    person = person_of(opened, record(complaint()))
+    if what == "references":
+        person = opened.vault.reference(*CLIENT)
+    elif what == "marks":
+        mark(opened)
+    keyring = Meanwhile(keys)
+    with (
+        Ledger(database, clock=clock, keyring=keyring) as mover,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        mover.vault.persons.make_ready(drawn=1)
+        written: list[int] = []
+        forgetting: list[Future[object]] = []
+
+        def erase_and_write() -> None:
+            """While the service is asked, and has not answered."""
+            forgetting.append(pool.submit(opened.vault.forget, person))
+            wait_until(lambda: bool(all_rows(database, WAITS)))
+            written.append(record(complaint()).position)
+
+        if what == "key":
+            keyring.after_trace = erase_and_write
+            mark(mover)
+        else:
+            keyring.begin(1, given.TODAY)
+            keyring.before_retrace = erase_and_write
+            move_all(mover)
+        forgetting[0].result(30)
+    assert written == [opened.head()]
+    assert (
+        all_rows(database, "SELECT FROM :schema_vault.:app_marks WHERE person = %s", person) == []
+    )
+    assert Dossiers(opened.vault).tombstone(person) is not None
+
+
+WAITS = (
+    "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+    " AND wait_event_type = 'Lock' AND query LIKE '%%forget%%'"
+)
+
+
 # --- killed --------------------------------------------------------------------------------------
 
 KILLED = """
