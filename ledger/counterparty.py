@@ -11,7 +11,7 @@ import unicodedata
 
 from ledger.errors import CounterpartyMissing
 from ledger.events import ContractCompleted, Data
-from ledger.private import changed, groups
+from ledger.private import changed
 from ledger.sealing import PlainText
 from ledger.vault_errors import NotTheCounterparty
 
@@ -20,20 +20,19 @@ KIND = "client"
 
 def client_to_refer_to(command: Data) -> str | None:
     """The name, in one spelling, of a client whose reference the command leaves to the vault."""
-    if not isinstance(command, ContractCompleted) or command.counterparty is not None:
+    if isinstance(command, ContractCompleted) and command.counterparty is None:
+        return client_told(command)
+    return None
+
+
+def client_told(data: Data) -> str | None:
+    """The name, in one spelling, of the client whom a contract tells by the name."""
+    if not isinstance(data, ContractCompleted) or data.agreement is None:
         return None
-    name = command.agreement.client if command.agreement else None
+    name = data.agreement.client
     if not isinstance(name, PlainText):
         return None
     return " ".join(unicodedata.normalize("NFKC", name.text).casefold().split())
-
-
-def persons_named(command: Data) -> set[str]:
-    """The references under which a command asks for something to be sealed."""
-    named = {place.group.person for place in groups(command)}
-    if isinstance(command, ContractCompleted) and command.agreement is not None:
-        named.add(command.counterparty)
-    return {one for one in named if one is not None}
 
 
 def with_counterparty(command: ContractCompleted) -> ContractCompleted:

@@ -89,7 +89,7 @@ class Desk:
     ) -> Receipt:
         """Handle a command, its provider's `registration` just before it. Raises LedgerError."""
         identifier = parse_identifier(identifier)
-        command = await self.ledger.vault.referring(identifier, command, actor)
+        command = await self.ledger.vault.referring(identifier, command)
         commands = [command] if registration is None else [registration, command]
         decides = self._decides(commands, await self.rulebooks(), actor)
         if isinstance(command, Verdict):
@@ -105,8 +105,8 @@ class Desk:
         Where several belong together, all are tried before the first is recorded.
         """
         kept = self._keep(parse_identifier(identifier))
-        refer = self.ledger.vault.referring
-        commands = [await refer(identifier, one, actor) for one in commands]
+        vault = self.ledger.vault
+        commands = [await vault.referring(identifier, one) for one in commands]
         decides = self._decides(commands, await self.rulebooks(), actor)
         intent = Intent(decides, actor, identifier)
         async with kept.queue:
@@ -114,7 +114,7 @@ class Desk:
             while True:
                 state = kept.state if kept.state is not None else await self._catch_up(kept)
                 try:
-                    self._decide(kept, state, intent)
+                    draft = self._decide(kept, state, intent)
                 except errors.LedgerError:
                     if fresh:
                         raise
@@ -122,7 +122,7 @@ class Desk:
                     await self._catch_up(kept)
                     fresh = True
                 else:
-                    return
+                    return await vault.check_naming(draft.events)
 
     async def preload(self, identifiers: Iterable[str]) -> set[str]:
         """Read the streams of many providers in one query; those that the ledger knows.

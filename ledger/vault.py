@@ -5,7 +5,9 @@ role `chengxin_vault` may read, and over a keyring that is not in the database. 
 all reads of the log work, and whatever needs a key raises SealingOff. What others use:
 
 - `await seal(events)`: what is written of each event's data, commitments in place of texts, and the
-  ciphertexts (`Box`) that go into the log's own transaction with it (`ledger/appender.py`);
+  ciphertexts (`Box`) that go into the log's own transaction with it (`ledger/appender.py`). Nothing
+  else makes a box, so here, whoever asks, it is seen that events name only persons that are theirs
+  to name;
 - `open(ids)`: the sealed texts of events, each with the salt that proves it; not of who is on hold;
 - `reference(kind, scope, text)`: the reference that stands for somebody, the same each time;
 - `forget(person)`: a person's key, every ciphertext and reference gone, in one transaction;
@@ -20,18 +22,18 @@ holds: once the row is gone, nobody anywhere opens anything.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ledger.counterparty import KIND, client_to_refer_to, persons_named
+from ledger.counterparty import KIND, client_to_refer_to, client_told
 from ledger.database import Database, reading
 from ledger.envelope import Event
 from ledger.events import Data
-from ledger.identity import Actor
 from ledger.keyring import Keyring
 from ledger.persons import MAX_KEYS, Hand, Persons
-from ledger.private import Place, written
+from ledger.private import Place, groups, written
 from ledger.sealing import (
     NONCE_BYTES,
     Box,
@@ -80,6 +82,7 @@ class Vault:
         self.traces = Traces(self.persons)
         self._random = random
         self._named: dict[tuple[str, str], None] = {}
+        self._guard = threading.Lock()
         prefix = self.persons.prefix
         self._open = (
             f"SELECT s.event_id, s.person, s.box, p.epoch, p.wrapped FROM {prefix}sealed s"
@@ -90,15 +93,16 @@ class Vault:
         self._may_name = (
             "SELECT person, organisation FROM unnest(%s::uuid[], %s::text[])"
             f" AS asked (person, organisation) WHERE NOT {prefix}may_name(person, organisation)"
-            " ORDER BY person LIMIT 1"
+            " ORDER BY person"
         ).encode()
         self._forget = f"SELECT texts, names FROM {prefix}forget(%s)".encode()
 
     async def seal(self, events: Sequence[Event]) -> list[SealedEvent]:
         """Each event as it may be stored, with its ciphertexts.
 
-        Raises SealingOff, PersonErased, VaultKeyMissing or Unavailable.
+        Raises NotYourPerson, SealingOff, PersonErased, VaultKeyMissing or Unavailable.
         """
+        await self.check_naming(events)
         blanks = [_Blank.of(event) for event in events]
         persons = [group.person for one in blanks for group in one.groups]
         if not persons:
@@ -144,20 +148,25 @@ class Vault:
             self.persons.put_back(person, key)
         return reference
 
-    async def referring(self, provider: str, command: Data, actor: Actor) -> Data:
+    async def referring(self, provider: str, command: Data) -> Data:
         """The command with the reference of a client that it names but does not refer to.
 
-        What it refers to must be the organisation's own to name. Raises NotYourPerson, and what
-        `reference` does.
+        Raises what `reference` does.
         """
-        own = {(person, actor.organisation) for person in persons_named(command)}
-        if not self.named(own):
-            await reading(self.check_named, own)
         name = client_to_refer_to(command)
         if name is None:
             return command
         reference = await reading(self.reference, KIND, provider, name)
         return command.model_copy(update={"counterparty": reference})
+
+    async def check_naming(self, events: Sequence[Event]) -> None:
+        """See that events have texts sealed only for persons whom their organisations may name.
+
+        A client is also whose name the event tells. Raises NotYourPerson, and for such a client
+        what `reference` does.
+        """
+        if not self.named({one for event in events for one in _naming(event)}):
+            await reading(self._check_naming, events)
 
     def named(self, asked: Collection[tuple[str, str]]) -> bool:
         """Whether all of these persons are known to be these organisations' own to name."""
@@ -168,16 +177,34 @@ class Vault:
 
         Raises NotYourPerson or Unavailable.
         """
+        for person, organisation in self._not_own(asked):
+            raise NotYourPerson(person=person, organisation=organisation)
+
+    def _check_naming(self, events: Sequence[Event]) -> None:
+        refused = set(self._not_own({one for event in events for one in _naming(event)}))
+        for event in events:
+            for person, organisation in sorted(refused & _naming(event)):
+                if not self._tells(event, person):
+                    raise NotYourPerson(person=person, organisation=organisation)
+
+    def _not_own(self, asked: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of persons that are not these organisations' own to name; others are remembered."""
         persons, organisations = zip(*sorted(asked), strict=True)
         with self.persons.connected() as connection:
-            row = connection.execute(
-                self._may_name, [list(persons), list(organisations)]
-            ).fetchone()
-        if row is not None:
-            raise NotYourPerson(person=str(row[0]), organisation=row[1])
-        self._named |= dict.fromkeys(asked)
-        while len(self._named) > MAX_KEYS:
-            del self._named[next(iter(self._named))]
+            rows = connection.execute(self._may_name, [list(persons), list(organisations)])
+            refused = [(str(person), organisation) for person, organisation in rows]
+        with self._guard:
+            self._named |= dict.fromkeys(set(asked) - set(refused))
+            while len(self._named) > MAX_KEYS:
+                del self._named[next(iter(self._named))]
+        return refused
+
+    def _tells(self, event: Event, person: str) -> bool:
+        """Whether an event tells the name of the client for whom a reference stands."""
+        name = client_told(event.data)
+        if name is None or event.subject is None:
+            return False
+        return self.reference(KIND, event.subject, name) == person
 
     def forget(self, person: str) -> Forgotten:
         """Delete a person's key, ciphertexts and references; done again it changes nothing.
@@ -267,6 +294,12 @@ class _Blank(NamedTuple):
             return found
 
         return cls(event, written(event.data, blank), groups)
+
+
+def _naming(event: Event) -> set[tuple[str, str]]:
+    """The persons whom an event names as those whom something is sealed for, and who names them."""
+    persons = {place.group.person for place in groups(event.data)}
+    return {(one, event.actor.organisation) for one in persons if one is not None}
 
 
 def _opened(key: PersonKey, *, event_id: str, person: str, box: bytes) -> Iterator[Opened]:

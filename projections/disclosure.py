@@ -65,11 +65,7 @@ CHANGES = {
 BATCH_EVENTS = 500
 """How many events of a stream are read at once for those who see only some of them."""
 PUBLIC_END = b'"visibility":"public"}'
-ACCESS_END = b'"type":"%b%b","visibility":"officers"}' % (
-    TYPE_PREFIX.encode(),
-    ACCESS_RECORDED.encode(),
-)
-"""How stored bytes end: `type` and `visibility` are the last of their sorted keys."""
+"""How stored bytes end: `visibility` is the last of their sorted keys."""
 
 
 class Disclosure:
@@ -308,7 +304,7 @@ def _look(viewed: Sequence[Viewed], apart: Mapping[int, Apart]) -> Look:
         one = viewed[n]
         if stub is not None:
             lines[n] = one.position, _stub_line(one, stub)
-        elif outline is not None and not one.state.endswith(ACCESS_END):
+        elif outline is not None and outline.type != ACCESS_RECORDED:
             opened.append(Opened(one.position, filed_under(outline)))
     return Look(lines, opened)
 

@@ -174,7 +174,7 @@ class Reader:
     def may_see(self, event: Outline) -> bool:
         """Whether this reader has a right to an event, whatever is shown to the public."""
         rights = self.rights
-        match event.visibility:
+        match audience(event):
             case "public":
                 reach = rights.public
             case "party":
@@ -239,7 +239,15 @@ def judge(event: Outline, reader: Reader, withheld: str, item: str) -> Stub | No
 
 def filed_under(event: Outline) -> str | None:
     """The provider in whose file an event stands, where that provider may see it itself."""
-    return event.subject if event.visibility in FILED else None
+    return event.subject if audience(event) in FILED else None
+
+
+def audience(event: Outline) -> str:
+    """For how wide an audience an event is: its own visibility, but for records of access.
+
+    Early ones call themselves the provider's, and their range tells what is for officers.
+    """
+    return "officers" if event.type == ACCESS_RECORDED else event.visibility
 
 
 def has_item(event: Outline) -> bool:

@@ -17,8 +17,10 @@ import pytest
 from api.accesses import parts_of
 from api.answers import FileAccesses
 from api.roles import ROLES
-from ledger.access import MAX_FILES
+from ledger.access import MAX_FILES, AccessRecorded
+from ledger.appender import Entry
 from ledger.database import Database
+from ledger.envelope import Event, new_id, new_nonce
 from projections.look import Look, Opened
 from tests import given
 from tests.conftest import Clock, new_ledger
@@ -163,6 +165,44 @@ def test_what_is_for_officers_only_is_recorded_all_the_same(world: World) -> Non
     assert (record["data"]["first"], record["data"]["last"]) == (position, position)
     assert record["data"]["files"] == []
     assert looks(world, before) == []
+
+
+def early_record(world: World, first: int, last: int) -> int:
+    """Where a record of the first kind stands: the provider's own, which names no files."""
+    ledger = world.served.ledger
+    id = new_id(ledger.clock(), ledger.random(10))
+    event = Event(
+        id=id,
+        stream=f"access-{OWN}-{id}",
+        version=1,
+        data=AccessRecorded(door="EVENTS", first=first, last=last),
+        actor=given.REGISTRAR,
+        nonce=new_nonce(ledger.random(16)),
+        subject=OWN,
+    )
+    envelope = orjson.loads(event.encode()[0])
+    envelope["visibility"] = "party"
+    del envelope["data"]["files"]
+    state = orjson.dumps(envelope, option=orjson.OPT_SORT_KEYS)
+    entry = Entry(event.stream, 1, id, event.type, state, state.rindex(b'"time":"') + 8)
+    return ledger.appender.append([entry]).first_position
+
+
+def test_an_early_record_is_for_officers_too(world: World) -> None:
+    served, proposal = world.served, world.at[OWN]["proposal"]
+    position = early_record(world, proposal, proposal)
+    served.follow()
+    stub = {"sequence": f"{position:020d}", "withheld": "not-public"}
+    assert as_itself(world, f"/v1/events/{position}").json() == stub
+    fed = as_itself(world, f"/v1/feed?after={position - 1}&limit=1").content
+    assert orjson.loads(fed) == stub
+    # Whoever may read it leaves no record by that, nor a look at the provider's file.
+    before = served.head()
+    read = served.get(f"/v1/events/{position}", "auditor").json()
+    assert (read["type"], read["subject"]) == ("cn.chengxin.access.recorded.v1", OWN)
+    assert served.get(f"/v1/feed?after={position - 1}&limit=1", "auditor").status_code == 200
+    assert served.head() == before
+    assert looks(world, position - 1) == []
 
 
 def test_whoever_sees_a_whole_file_reads_who_looked_at_it(world: World) -> None:

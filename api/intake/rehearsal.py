@@ -57,8 +57,11 @@ class RehearsedVault(Vault):
         """Empty commitments in the place of texts."""
         return [SealedEvent(one, written(one.data, _unsealed)) for one in events]
 
-    async def referring(self, provider: str, command: Data, actor: Actor) -> Data:
-        """With one that stands for nobody; whose the others are is seen when it is recorded."""
+    async def check_naming(self, events: Sequence[Event]) -> None:
+        """Whose the persons are is seen when it is recorded."""
+
+    async def referring(self, provider: str, command: Data) -> Data:
+        """With one that stands for nobody."""
         if client_to_refer_to(command) is None:
             return command
         return command.model_copy(update={"counterparty": NOBODY})
