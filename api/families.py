@@ -180,6 +180,7 @@ def of_database(found: Survey | None) -> Iterator[Metric]:
     yield gauge(
         "quarantine_waiting_rows", "Imported rows that wait for a person.", found.quarantined.rows
     )
+    yield gauge("holds_overdue", "Erasures that are held though the day is over.", found.overdue)
     yield gauge("database_size_bytes", "The database on disk.", found.size_bytes)
     by_projection = ["projection"]
     follows = found.follows.items()

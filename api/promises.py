@@ -45,6 +45,9 @@ def keep_once(erasures: Erasures, marks: Marks | None, now: datetime) -> None:
         log.info("erasures finished", persons=resumed)
     for person in erasures.over(local_day(now)):
         standing = erasures.end_hold(person, SYSTEM)
-        log.info("hold over", state=standing.state, position=standing.position)
+        if standing.state == "held":
+            log.warning("hold goes on", until=standing.until, position=standing.position)
+        else:
+            log.info("hold over", state=standing.state, position=standing.position)
     while marks is not None and marks.follow():
         pass

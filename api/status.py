@@ -56,6 +56,8 @@ class State:
     projections: Mapping[str, Follow] = field(default_factory=dict)
     quarantined: int | None = None
     """Imported rows that wait for a person."""
+    overdue: int | None = None
+    """Erasures that are held though the day is over."""
     listening: bool | None = None
     figures: Mapping[str, float | None] | None = None
     """What the server counts: `appends`, `append_p50`, `append_p99` (seconds: a bound that so many
@@ -103,6 +105,7 @@ def _of_server(site: Site, place: str, today: date) -> State:
         projections=projections,
         size_bytes=samples.whole("database_size_bytes"),
         quarantined=samples.whole("quarantine_waiting_rows"),
+        overdue=samples.whole("holds_overdue"),
         figures=_figures(samples) if status == 200 else None,
         **known,
     )
@@ -145,6 +148,7 @@ def of_ledger(ledger: Ledger, *, today: date) -> State:
         recorded_at=found.recorded_at,
         size_bytes=found.size_bytes,
         quarantined=found.quarantined.rows,
+        overdue=found.overdue,
         reasons=(READ_ONLY,) if is_read_only(ledger) else (),
         projections={
             name: Follow(
@@ -274,6 +278,11 @@ def _details(state: State) -> Iterable[Words]:
     if state.quarantined is not None:
         rows = f"{state.quarantined:,}"
         yield Words(f"quarantine: {rows} waiting for a person", f"待核：{rows} 行待人工处理")
+    if state.overdue:
+        yield Words(
+            f"erasure: {state.overdue:,} held though the day is over",
+            f"删除：{state.overdue:,} 件暂缓已届满，尚未删除",
+        )
     if state.size_bytes is not None:
         size = f"{state.size_bytes / 1024**2:,.0f} MiB"
         yield Words(f"database: {size} on disk", f"数据库：占用磁盘 {size}")

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from api.intake.backlog import Waiting, waiting_of
+from ledger.person_log import overdue
 from ledger.store import Ledger
 from projections.runner import Status, follower_name, progress_of
 
@@ -25,6 +26,8 @@ class Survey(NamedTuple):
     followers: Mapping[str, int]
     """How many processes follow the log into a projection: one works, the others are hot spares."""
     quarantined: Waiting
+    overdue: int
+    """Holds that last though their day is over."""
 
     def lag(self, projection: str) -> int:
         """How many events a projection is behind."""
@@ -50,4 +53,5 @@ def survey(ledger: Ledger, projections: Iterable[str]) -> Survey:
         follows={one: progress_of(ledger, one) for one in names.values()},
         followers=dict.fromkeys(names.values(), 0) | {names[name]: n for name, n in sessions},
         quarantined=waiting_of(ledger),
+        overdue=overdue(ledger),
     )

@@ -80,8 +80,7 @@ class Erasures:
     ) -> None:
         """`docket` None: this process has no keys, and nothing can be decided or carried out.
 
-        `settle` ends what waits outside the log of those who are erased, given the erasures; it
-        is called when they are forgotten, and for all of them again by `resume`.
+        `settle` ends what waits of the erased elsewhere; it may be given an erasure any time again.
         """
         self._ledger, self._docket_or_none = ledger, docket
         self._settle_rows = settle
@@ -142,7 +141,10 @@ class Erasures:
             duties = self._duties(person, state, book, today)
             return stream.decide_due(state, person=person, **duties, today=today)
 
-        return self._settle(person, decide, actor, document=None)
+        standing = self._settle(person, decide, actor, document=None)
+        if standing.until is not None:  # Of what is held on without a day, more tomorrow.
+            self._holds[person] = max(standing.until, self.today())
+        return standing
 
     def standing(self, person: str) -> Standing:
         """How it stands with a person. Raises UnknownPerson, Unavailable."""

@@ -27,6 +27,15 @@ SCAN_SECONDS = 3600
 """The whole log may have to be looked through for an act of somebody who never acted."""
 KINDS = (PersonErasure.type, PersonHold.type, PersonRelease.type)
 
+OVERDUE = f"""
+    SELECT count(*) FROM (
+        SELECT DISTINCT ON (originator_id) topic, state FROM :schema.:app_events
+        WHERE topic IN ({", ".join(f"'{kind}'" for kind in KINDS)})
+        ORDER BY originator_id, notification_id DESC) AS last
+    WHERE topic = '{PersonHold.type}'
+        AND convert_from(state, 'UTF8')::json #>> '{{data,until}}' < %s
+"""
+
 T = TypeVar("T")
 
 
@@ -123,3 +132,9 @@ class PersonLog:
     def _placed(self, query: bytes, parameters: list[Any]) -> list[Placed]:
         rows = self.read(lambda: self._ledger.rows(query, parameters))
         return [Placed(position, decode(state)) for position, state in rows]
+
+
+def overdue(ledger: Ledger) -> int:
+    """How many holds last though their day is over. Raises psycopg.Error."""
+    query = ledger.database.fill(OVERDUE).encode()
+    return int(ledger.rows(query, [local_day(ledger.clock()).isoformat()])[0][0])

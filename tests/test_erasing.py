@@ -13,11 +13,14 @@ from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from api.promises import keep_once
+from api.survey import survey
 from ledger.appender import Key
 from ledger.database import Database, migrate
 from ledger.docket import DOCKET_FILE, Docket
@@ -40,6 +43,13 @@ OFFICER = Actor("CN-REG-1", "privacy_officer", "0198c7a0-0000-7000-8000-00000000
 STRANGER = "3d0d3f8e-3a0c-4f0e-9d1b-2f8f6c1d7a11"
 GROUND = "CONSENT_WITHDRAWN"
 COMPLAINT = "complaint_outcome.recorded.v1"
+FILES = {
+    "zh": "卷宗",
+    "en": "files",
+    "article": "《档案法》",
+    "events": {COMPLAINT: "decided_on"},
+    "period": {"count": 0, "unit": "days"},
+}
 
 
 @pytest.fixture
@@ -376,13 +386,7 @@ def test_a_docket_that_was_lost_is_written_anew_from_the_log(
 def opened(ledger: Ledger, desk: Desk, run: Run) -> Ledger:
     """A ledger under a rulebook by which complaints of inspections are kept for two months."""
     book = first_rulebook()
-    book["privacy"]["retentions"]["FILES"] = {
-        "zh": "卷宗",
-        "en": "files",
-        "article": "《档案法》",
-        "events": {COMPLAINT: "decided_on"},
-        "period": {"count": 0, "unit": "days"},
-    }
+    book["privacy"]["retentions"]["FILES"] = FILES
     run(desk.open_ledger(given.opening(rulebook=book), given.REGISTRAR))
     return ledger
 
@@ -440,6 +444,49 @@ def test_a_hold_that_ends_may_be_killed_at_any_step(
     assert_nothing_is_left(opened, kept)
     released = ["person.released.v1"] if what == "release" and step != "before the line" else []
     assert types_of(opened, kept) == ["person.held.v1", *released, "person.erased.v1"]
+
+
+def test_a_hold_without_an_end_is_looked_at_once_a_day_and_told(
+    ledger: Ledger, desk: Desk, run: Run, clock: Clock, keys: Path
+) -> None:
+    """Somebody who acted, under a rulebook that does not say for how long that must be known."""
+    book = first_rulebook()
+    retentions = book["privacy"]["retentions"]
+    book["privacy"]["retentions"] = {
+        code: one for code, one in retentions.items() if not one.get("actors")
+    } | {"FILES": FILES}
+    run(desk.open_ledger(given.opening(rulebook=book), given.REGISTRAR))
+    run(desk.record(given.PROVIDER, given.register(), given.REGISTRAR))
+    finding = given.finding(decided_on=given.TODAY, served_on=given.TODAY)
+    command = complaint(finding=finding, decided_on=given.TODAY)
+    person = person_of(ledger, run(desk.record(given.PROVIDER, command, given.REGISTRAR)))
+    erasures = Erasures(ledger, Docket(keys), clock=clock)
+    assert ask(erasures, person).state == "held"
+    with ledger.database.connect(role=None) as connection:
+        connection.execute(
+            "INSERT INTO ledger_vault.chengxin_references (kind, digest, person, epoch, box)"
+            " VALUES ('actor', 'd', %s, 1, 'b')",
+            [person],
+        )
+    assert survey(ledger, ()).overdue == 0
+    looked = erasures.end_hold
+    times: list[date] = []
+
+    def look(person: str, actor: Actor) -> Standing:
+        times.append(erasures.today())
+        return looked(person, actor)
+
+    with patch.object(erasures, "end_hold", look):
+        for _ in range(3):
+            clock.advance(days=1)
+            for _ in range(3):
+                keep_once(erasures, None, clock())
+    assert times == [date(2026, 3, 3), date(2026, 3, 4), date(2026, 3, 5)]
+    assert erasures.standing(person).state == "held"
+    assert survey(ledger, ()).overdue == 1
+    erasures.release(person, "REQUEST_WITHDRAWN", OFFICER, document=None)
+    assert survey(ledger, ()).overdue == 0
+    assert erasures.over(date(2026, 4, 1)) == []
 
 
 def test_a_hold_released_erases_at_once_or_not_at_all(

@@ -190,6 +190,7 @@ def test_how_far_log_and_projections_are(served: Served) -> None:
     assert value(families, "chengxin_ledger_head_position") == head == 2
     assert value(families, "chengxin_database_size_bytes") > 1024**2
     assert value(families, "chengxin_quarantine_waiting_rows") == 0
+    assert value(families, "chengxin_holds_overdue") == 0
     for name in PROJECTIONS:
         labels = {"projection": name}
         assert value(families, "chengxin_projection_position", **labels) == head

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -319,6 +320,9 @@ def test_what_is_not_known_is_no_reason() -> None:
         "  asked: the database, version 1",
         "  log: head 0",
     ]
+    late = replace(state, overdue=2)
+    assert lines(late, [])[-1].en == "  erasure: 2 held though the day is over"
+    assert "2 件" in lines(late, [])[-1].zh
     # A reason that only the server knows is told in its words.
     own = State(place="http://x", version="1", ledger="x", purpose="production", reasons=("why",))
     assert [one.zh for one in reasons(own, lag_limit=10)] == ["why"]
