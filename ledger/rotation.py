@@ -2,10 +2,9 @@
 
 An epoch's key wraps new persons for so many days. Then the next one begins, all living keys are
 wrapped anew and all traces made anew, and from the day on which that is done only backups still
-need the old key. When the
-last of them is gone, the key is destroyed, and with it whatever those backups held of somebody who
-was erased since. A crash anywhere is mended by doing the same again: what is done already changes
-nothing. Knows days and no tables.
+need the old key. When the last of them is gone, the key is destroyed, and with it whatever those
+backups held of somebody who was erased since. A crash anywhere is mended by doing the same again:
+what is done already changes nothing. Knows days and no tables.
 """
 
 from __future__ import annotations

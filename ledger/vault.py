@@ -33,7 +33,7 @@ from ledger.envelope import Event
 from ledger.events import Data
 from ledger.keyring import Keyring
 from ledger.persons import MAX_KEYS, Hand, Persons
-from ledger.private import Place, groups, written
+from ledger.private import Place, written
 from ledger.sealing import (
     NONCE_BYTES,
     Box,
@@ -91,9 +91,9 @@ class Vault:
             f" AND (%s OR NOT {prefix}is_held(s.person))"
         ).encode()
         self._may_name = (
-            "SELECT person, organisation FROM unnest(%s::uuid[], %s::text[])"
-            f" AS asked (person, organisation) WHERE NOT {prefix}may_name(person, organisation)"
-            " ORDER BY person"
+            f"SELECT person, organisation, {prefix}may_name(person, organisation),"
+            f" EXISTS (SELECT FROM {prefix}sealed s WHERE s.person = asked.person)"
+            " FROM unnest(%s::uuid[], %s::text[]) AS asked (person, organisation) ORDER BY person"
         ).encode()
         self._forget = f"SELECT texts, names FROM {prefix}forget(%s)".encode()
 
@@ -102,8 +102,8 @@ class Vault:
 
         Raises NotYourPerson, SealingOff, PersonErased, VaultKeyMissing or Unavailable.
         """
-        await self.check_naming(events)
         blanks = [_Blank.of(event) for event in events]
+        await self._see_naming(blanks)
         persons = [group.person for one in blanks for group in one.groups]
         if not persons:
             return [SealedEvent(one.event, one.data) for one in blanks]
@@ -165,8 +165,11 @@ class Vault:
         A client is also whose name the event tells. Raises NotYourPerson, and for such a client
         what `reference` does.
         """
-        if not self.named({one for event in events for one in _naming(event)}):
-            await reading(self._check_naming, events)
+        await self._see_naming([_Blank.of(event) for event in events])
+
+    async def _see_naming(self, blanks: Sequence[_Blank]) -> None:
+        if not self.named({pair for one in blanks for pair in one.naming()}):
+            await reading(self._check_naming, blanks)
 
     def named(self, asked: Collection[tuple[str, str]]) -> bool:
         """Whether all of these persons are known to be these organisations' own to name."""
@@ -175,29 +178,38 @@ class Vault:
     def check_named(self, asked: Collection[tuple[str, str]]) -> None:
         """See that these persons are these organisations' own to name, and remember it for a while.
 
+        Also of those for whom nobody has sealed yet: for whoever knows that nobody else will.
         Raises NotYourPerson or Unavailable.
         """
-        for person, organisation in self._not_own(asked):
+        for person, organisation in self._not_own(asked)[0]:
             raise NotYourPerson(person=person, organisation=organisation)
+        self._remember(asked)
 
-    def _check_naming(self, events: Sequence[Event]) -> None:
-        refused = set(self._not_own({one for event in events for one in _naming(event)}))
-        for event in events:
-            for person, organisation in sorted(refused & _naming(event)):
-                if not self._tells(event, person):
+    def _check_naming(self, blanks: Sequence[_Blank]) -> None:
+        refused, own = self._not_own({pair for one in blanks for pair in one.naming()})
+        for one in blanks:
+            for person, organisation in sorted(one.naming().intersection(refused)):
+                if not self._tells(one.event, person):
                     raise NotYourPerson(person=person, organisation=organisation)
+        # Not the others: as long as nobody has sealed for somebody, another may be the first.
+        self._remember(own)
 
-    def _not_own(self, asked: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Those of persons that are not these organisations' own to name; others are remembered."""
+    def _not_own(
+        self, asked: Collection[tuple[str, str]]
+    ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Those of persons that are not these organisations' to name, and those that are theirs."""
         persons, organisations = zip(*sorted(asked), strict=True)
         with self.persons.connected() as connection:
             rows = connection.execute(self._may_name, [list(persons), list(organisations)])
-            refused = [(str(person), organisation) for person, organisation in rows]
+            found = [((str(person), who), may, sealed) for person, who, may, sealed in rows]
+        refused = [pair for pair, may, _ in found if not may]
+        return refused, [pair for pair, may, sealed in found if may and sealed]
+
+    def _remember(self, own: Collection[tuple[str, str]]) -> None:
         with self._guard:
-            self._named |= dict.fromkeys(set(asked) - set(refused))
+            self._named |= dict.fromkeys(own)
             while len(self._named) > MAX_KEYS:
                 del self._named[next(iter(self._named))]
-        return refused
 
     def _tells(self, event: Event, person: str) -> bool:
         """Whether an event tells the name of the client for whom a reference stands."""
@@ -295,11 +307,10 @@ class _Blank(NamedTuple):
 
         return cls(event, written(event.data, blank), groups)
 
-
-def _naming(event: Event) -> set[tuple[str, str]]:
-    """The persons whom an event names as those whom something is sealed for, and who names them."""
-    persons = {place.group.person for place in groups(event.data)}
-    return {(one, event.actor.organisation) for one in persons if one is not None}
+    def naming(self) -> set[tuple[str, str]]:
+        """The persons whom the event names as those whom something is sealed for, and who does."""
+        who = self.event.actor.organisation
+        return {(one.person, who) for one in self.groups if one.person is not None}
 
 
 def _opened(key: PersonKey, *, event_id: str, person: str, box: bytes) -> Iterator[Opened]:

@@ -45,7 +45,10 @@ class ServiceKeyring:
 
     def epochs(self) -> Sequence[Epoch]:
         """See `Keyring`."""
-        return [Epoch(number, *map(_day, days)) for number, *days in self._ask("epochs")]  # type: ignore[arg-type]
+        return [
+            Epoch(number, date.fromisoformat(made), _day(retired), _day(destroyed))
+            for number, made, retired, destroyed in self._ask("epochs")
+        ]
 
     def begin(self, after: int, on: date) -> None:
         """See `Keyring`."""

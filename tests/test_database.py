@@ -41,7 +41,6 @@ MIGRATIONS = [
     "0012_naming.sql",
     "0013_requests.sql",
     "0014_requests.sql",
-    "0015_forget.sql",
 ]
 
 

@@ -207,6 +207,16 @@ def test_a_client_is_named_by_who_tells_the_name(served: Served) -> None:
     assert recorded(served, complaint(first), THEIRS).complainant.person == first
 
 
+def test_a_look_before_anybody_sealed_holds_for_nobody_later(served: Served) -> None:
+    """Whoever was told that a reference is free is not told so for ever."""
+    free = str(UUID(int=77))
+    together = [given.register(contact=Contact(person=free, name=NAME))]
+    asyncio.run(Desk(served.ledger).rehearse("US-DE-4", together, THEIRS))
+    recorded(served, complaint(free), OURS)
+    with pytest.raises(NotYourPerson):
+        recorded(served, complaint(free), THEIRS)
+
+
 # --- what is remembered --------------------------------------------------------------------------
 
 
