@@ -8,13 +8,14 @@ import statistics
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from api.intake.quarantine import Quarantine
+from api.intake.quarantine import Quarantine, Step
 from api.intake.sought import erasures_of
 from api.person_copy import WHY, PersonCopy
 from api.person_json import PersonsFound, PersonStanding
@@ -206,6 +207,38 @@ def test_erased_rows_do_not_wait_again_after_a_restore_or_a_kill(
             for one in (first.person, second.person):
                 assert Dossiers(ledger.vault).tombstone(one) is not None
         assert erasures.resume() == 0
+
+
+def rejected_or_waiting(ledger: Ledger) -> bool:
+    """Whether whoever erases a row has rejected it, or waits for it."""
+    waits = b"SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    return bool(ledger.rows(waits, [])) or Quarantine(ledger).steps(1)[-1].what == "rejected"
+
+
+def test_a_row_that_is_being_accepted_is_not_rejected_meanwhile(
+    served: Served, run: Run, clock: Clock
+) -> None:
+    Office(served.ledger, run).take(FILE)
+    quarantine, docket = Quarantine(served.ledger), Docket(served.keys)
+    row = quarantine.held(1)
+    assert row is not None
+    person = row.person
+    assert person is not None
+    erasures = erasures_of(served.ledger, docket, clock=clock)
+
+    async def accept(threads: ThreadPoolExecutor) -> Future[Any]:
+        async with quarantine.alone(1, row.organisation) as connection:
+            ground = ("CONSENT_WITHDRAWN", given.REGISTRAR)
+            erasing = threads.submit(erasures.erase, person, *ground, document=None)
+            await asyncio.to_thread(wait_until, lambda: rejected_or_waiting(served.ledger))
+            step = Step(clock(), "accepted", given.REGISTRAR, "核对无误", {}, (7,))
+            await quarantine.take(connection, row, step, state="accepted")
+        return erasing
+
+    with ThreadPoolExecutor(1) as threads:
+        erasing = run(accept(threads))
+        assert erasing.result(30).state == "erased"
+    assert [one.what for one in quarantine.steps(1)] == ["quarantined", "accepted"]
 
 
 def test_while_somebody_is_held_only_their_own_copy_opens(served: Served) -> None:

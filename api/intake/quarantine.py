@@ -93,6 +93,8 @@ LAST_STEP = (
     f"SELECT what FROM {SCHEMA}.steps WHERE row_id = %s AND what <> 'reread'"
     " ORDER BY number DESC LIMIT 1"
 ).encode()
+LOCK = b"SELECT pg_advisory_lock(hashtextextended('chengxin quarantine ' || %s::bigint, 0))"
+"""Whoever changes a row has it to himself, as long as his session lasts."""
 CHANGE = (
     f"UPDATE {SCHEMA}.rows"
     " SET state = %s, problems = %s::json, corrections = %s::json, positions = %s::bigint[],"
@@ -220,8 +222,7 @@ class Quarantine:
         async with self.connected() as connection:
             if await (await connection.execute(OWNED, [id, of])).fetchone() is None:
                 raise UnknownRow(row=id)
-            lock = f"chengxin quarantine {id}"
-            await connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock])
+            await connection.execute(LOCK, [id])
             yield connection
 
     @asynccontextmanager

@@ -9,8 +9,6 @@ key, when, and who. Applied again it changes nothing.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -18,16 +16,18 @@ from typing import Any, NamedTuple, Self
 import orjson
 import psycopg
 
-from api.intake.quarantine import SCHEMA, Step
+from api.intake.quarantine import LOCK, SCHEMA, Step
 from ledger.docket import Docket, append, lines_of
 from ledger.errors import Unavailable
-from ledger.keyfile import KeyFileError, private_folder
+from ledger.keyfile import KeyFileError, locked, private_folder
 from ledger.store import Ledger
 
 REJECTIONS_FILE = "rejections.jsonl"
-LOCK_FILE = ".rejections.lock"
 WHY = "恢复备份后重新退回 · rejected again after a restore"
-BACK = f"SELECT FROM {SCHEMA}.rows WHERE person = ANY (%s::uuid[]) AND state = 'waiting'".encode()
+BACK = (
+    f"SELECT id FROM {SCHEMA}.rows WHERE person = ANY (%s::uuid[]) AND state = 'waiting'"
+    " ORDER BY id"
+).encode()
 AGAIN = f"""
     WITH rejected AS (
         UPDATE {SCHEMA}.rows r SET state = 'rejected'
@@ -62,14 +62,12 @@ class Rejections:
 
     def __init__(self, folder: Path) -> None:
         private_folder(folder)
-        self._path, self._lock = folder / REJECTIONS_FILE, folder / LOCK_FILE
+        self._path = folder / REJECTIONS_FILE
 
     def add(self, person: str, step: Step) -> None:
         """Write down, durably, that a row is rejected in this step."""
         one = Rejection(person, step.at.isoformat(), *step.who)
-        lock_file = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(lock_file, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._path):
             append(self._path, orjson.dumps(one._asdict()) + b"\n")
 
     def apply(self, ledger: Ledger) -> int:
@@ -86,12 +84,18 @@ class Rejections:
 
 
 def reject(ledger: Ledger, rejections: Sequence[Rejection], why: str) -> int:
-    """Reject those of these rows that wait; how many. Raises Unavailable."""
+    """Reject those of these rows that wait; how many. Raises Unavailable.
+
+    Where somebody is accepting one, when that is done: what is recorded is not rejected.
+    """
     columns = [list(column) for column in zip(*rejections, strict=True)]
     try:
-        if not ledger.rows(BACK, [columns[0]]):
+        back = ledger.rows(BACK, [columns[0]])
+        if not back:
             return 0
         with ledger.database.connect() as connection:
+            for (id,) in back:
+                connection.execute(LOCK, [id])
             return connection.execute(AGAIN, [*columns, why]).rowcount
     except psycopg.OperationalError as error:
         raise Unavailable from error
